@@ -1,0 +1,34 @@
+"""Typed errors of the runtime's boundaries. Each message says what was got, what was expected, and what to do."""
+
+from __future__ import annotations
+
+
+class DepthNodeError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ModelFileError(DepthNodeError):
+    """A model file is missing, damaged, or does not follow the model contract."""
+
+
+class BackendError(DepthNodeError):
+    """An inference backend is not installed, has no device, or cannot run the model."""
+
+
+class CameraError(DepthNodeError):
+    """Intrinsics or a CameraInfo that cannot describe a camera."""
+
+
+class BagError(DepthNodeError):
+    """A bag that cannot be read, or lacks what was asked for."""
+
+
+class ImageError(DepthNodeError):
+    """An image that cannot be decoded. `kind` names the fault, so that a node reports each kind once.
+
+    Kinds: `encoding`, `size`, `step`, `data`, `compressed`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

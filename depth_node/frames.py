@@ -1,0 +1,42 @@
+"""What travels through the pipeline: a decoded frame in, a depth frame out. No ROS types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from depth_node.camera import PinholeCamera
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded camera image.
+
+    rgb: uint8 [H, W, 3]; stamp_ns: nanoseconds of the source's clock; frame_id: optical frame (REP 103).
+    """
+
+    stamp_ns: int
+    frame_id: str
+    rgb: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DepthFrame:
+    """Depth of one frame, registered with it.
+
+    depth: float32 [H, W] metres along z (REP 118), NaN where invalid (REP 117), same size as `frame.rgb`.
+    camera: the pinhole camera that depth was computed for, at the same resolution.
+    intrinsics_source: `camera_info` or `prior`.
+    seconds: time spent per stage (`resize`, `inference`, `depth`).
+    """
+
+    frame: Frame
+    depth: NDArray[np.float32]
+    camera: PinholeCamera
+    intrinsics_source: str
+    seconds: Mapping[str, float] = field(default_factory=dict)

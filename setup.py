@@ -1,0 +1,57 @@
+"""Packaging for colcon (ament_python) and pip; the version lives in package.xml alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+NAME = MANIFEST.findtext("name")
+SHARE = Path("share") / NAME
+
+ROS = ["ros-rclpy[fastrtps]", "ros-common-interfaces"]
+CPU = ["openvino", "onnxruntime"]
+TOOLS = ["rosbags", "rich", "pillow"]
+TRAIN = ["torch", "torchvision", "timm", "lightning", "tensorboard", "jsonargparse[signatures]", "matplotlib", *TOOLS]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"]
+
+
+def share_files() -> list[tuple[str, list[str]]]:
+    """Share directory entries: every file below launch, config and models, where it stands in the tree."""
+    entries = [
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (str(SHARE), ["package.xml", "LICENSE"]),
+        # `ros2 run` looks here; entry points would put names like `replay` on everybody's PATH.
+        (f"lib/{NAME}", sorted(str(p) for p in Path("depth_node/tools/scripts").iterdir() if p.is_file())),
+    ]
+    for top in ("launch", "config", "models"):
+        for folder in [Path(top), *(p for p in Path(top).rglob("*") if p.is_dir())]:
+            files = sorted(str(p) for p in folder.iterdir() if p.is_file())
+            entries.append((str(SHARE / folder), files))
+    return entries
+
+
+setup(
+    name=NAME,
+    version=MANIFEST.findtext("version"),
+    description=MANIFEST.findtext("description"),
+    maintainer=MANIFEST.findtext("maintainer"),
+    maintainer_email=MANIFEST.find("maintainer").attrib["email"],
+    license=MANIFEST.findtext("license"),
+    packages=find_packages(include=["depth_node", "depth_node.*", "training", "training.*"]),
+    data_files=share_files(),
+    python_requires=">=3.10",
+    install_requires=["setuptools", "numpy", "opencv-python-headless", "pyyaml", "onnx"],
+    extras_require={
+        "ros": ROS,
+        "cpu": CPU,
+        "tools": TOOLS,
+        "tensorrt": ["tensorrt", "cuda-python"],
+        "train": TRAIN,
+        "test": TEST,
+    },
+    zip_safe=False,
+)
