@@ -1,0 +1,1 @@
+"""Frames in: readers of data sets, datasets, augmentation."""

@@ -1,0 +1,93 @@
+"""What a dataset yields and a task receives: one target frame, its source frames, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One target frame at training resolution.
+
+    image: uint8 [3, H, W], RGB. sources: uint8 [N, 3, H, W], frames that see the same scene, N may be 0.
+    intrinsics: float32 [4], (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H).
+    depth: float32 [1, H, W] metres, 0 where unknown; None where the dataset has no depth at all.
+    T_source_target: float32 [N, 4, 4], metres, maps target points into each source; None where it is to be learned.
+    """
+
+    image: Tensor
+    sources: Tensor
+    intrinsics: Tensor
+    depth: Tensor | None
+    T_source_target: Tensor | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples stacked along a first dimension B; see `Sample` for what each field holds."""
+
+    image: Tensor
+    sources: Tensor
+    intrinsics: Tensor
+    depth: Tensor | None
+    T_source_target: Tensor | None
+    names: tuple[str, ...]
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> Batch:
+        """Stack samples of equal shape. Depth or pose that only some samples have is a configuration error."""
+        return Batch(
+            image=torch.stack([s.image for s in samples]),
+            sources=torch.stack([s.sources for s in samples]),
+            intrinsics=torch.stack([s.intrinsics for s in samples]),
+            depth=_stack([s.depth for s in samples]),
+            T_source_target=_stack([s.T_source_target for s in samples]),
+            names=tuple(s.name for s in samples),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch on another device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, as the DataLoader asks for."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.pin_memory() for k, v in tensors.items() if isinstance(v, Tensor)})
+
+
+@dataclass(frozen=True)
+class Views:
+    """A batch as float RGB in 0..1: what the losses compare (clean) and what the networks see (colour-augmented).
+
+    image, network_image: float32 [B, 3, H, W]. sources, network_sources: float32 [B, N, 3, H, W].
+    """
+
+    image: Tensor
+    sources: Tensor
+    network_image: Tensor
+    network_sources: Tensor
+    intrinsics: Tensor
+    depth: Tensor | None
+    T_source_target: Tensor | None
+
+
+def clean_views(batch: Batch) -> Views:
+    """Views without augmentation, for validation."""
+    image, sources = batch.image.float() / 255.0, batch.sources.float() / 255.0
+    return Views(image, sources, image, sources, batch.intrinsics, batch.depth, batch.T_source_target)
+
+
+def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [t for t in tensors if t is not None]
+    if not present:
+        return None
+    if len(present) != len(tensors):
+        raise ValueError(f"{len(present)} of {len(tensors)} samples of a batch have depth or pose; all or none must")
+    return torch.stack(present)

@@ -1,0 +1,1 @@
+"""LightningModules: they wire networks, losses and data; they do not compute."""
