@@ -1,0 +1,160 @@
+"""The pinhole camera: intrinsics in pixels, lens distortion, resize and crop, rays, back-projection.
+
+Pixel centres are integers, as in ROS `CameraInfo`; axes are REP 103 optical (x right, y down, z forward).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from depth_node.errors import CameraError
+
+# Numbers of coefficients that OpenCV's models of these names take (sensor_msgs/distortion_models.hpp has the names).
+DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+
+# A pixel is left without a ray when undistorting it and distorting it again misses it by more than this.
+_MAX_UNDISTORTION_ERROR_PX = 0.5
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """Intrinsics of an image of `width` x `height` pixels; `fx`, `fy`, `cx`, `cy` are in pixels.
+
+    distortion: OpenCV's coefficients for `distortion_model`, as in `CameraInfo.d`; empty for a rectified image.
+
+    Raises:
+        CameraError: the numbers describe no camera.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion_model: str = "plumb_bob"
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0:
+            raise CameraError(f"camera of {self.width}x{self.height} pixels; width and height must be positive")
+        intrinsics = {"fx": self.fx, "fy": self.fy, "cx": self.cx, "cy": self.cy}
+        for name, value in intrinsics.items():
+            if not math.isfinite(value):
+                raise CameraError(f"camera with {name} = {value}; expected a finite number of pixels")
+        if self.fx <= 0 or self.fy <= 0:
+            raise CameraError(f"camera with fx = {self.fx}, fy = {self.fy}; focal lengths must be positive pixels")
+        if self.distortion_model not in DISTORTION_COEFFICIENTS:
+            known = ", ".join(DISTORTION_COEFFICIENTS)
+            raise CameraError(f"distortion model '{self.distortion_model}' is unknown; expected one of: {known}")
+        counts = DISTORTION_COEFFICIENTS[self.distortion_model]
+        if self.distortion and len(self.distortion) not in counts:
+            expected = " or ".join(str(count) for count in counts)
+            raise CameraError(
+                f"{len(self.distortion)} distortion coefficients for model '{self.distortion_model}'; "
+                f"expected {expected}, or none for a rectified image"
+            )
+        if not all(math.isfinite(value) for value in self.distortion):
+            raise CameraError(f"distortion {self.distortion} has a value that is not finite")
+
+    @classmethod
+    def from_normalized(cls, intrinsics: Sequence[float], width: int, height: int) -> PinholeCamera:
+        """Undistorted camera from (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H)."""
+        fx, fy, cx, cy = intrinsics
+        return cls(width, height, fx * width, fy * height, cx * width - 0.5, cy * height - 0.5)
+
+    def normalized(self) -> tuple[float, float, float, float]:
+        """(fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H): unchanged by `resized`."""
+        width, height = self.width, self.height
+        return self.fx / width, self.fy / height, (self.cx + 0.5) / width, (self.cy + 0.5) / height
+
+    def matrix(self) -> NDArray[np.float64]:
+        """K: float64 [3, 3], pixels."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    @property
+    def is_distorted(self) -> bool:
+        """Whether straight lines are bent. `equidistant` bends them even with coefficients of zero."""
+        return any(self.distortion) or (self.distortion_model == "equidistant" and bool(self.distortion))
+
+    def resized(self, width: int, height: int) -> PinholeCamera:
+        """Camera of the same image resized: x' = (x + 0.5) s - 0.5."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
+        )
+
+    def cropped(self, x: int, y: int, width: int, height: int) -> PinholeCamera:
+        """Camera of `image[y : y + height, x : x + width]`."""
+        if not (0 <= x <= self.width - width and 0 <= y <= self.height - height):
+            raise CameraError(
+                f"crop of {width}x{height} at ({x}, {y}) does not lie inside the image of {self.width}x{self.height}"
+            )
+        return replace(self, width=width, height=height, cx=self.cx - x, cy=self.cy - y)
+
+    def rays(self, stride: int = 1) -> NDArray[np.float32]:
+        """x/z and y/z of every `stride`-th pixel: float32 [h, w, 2], read-only, cached.
+
+        Pixels 0, stride, 2 stride, ... of both axes, so that h = ceil(height / stride), w = ceil(width / stride).
+        Lens distortion is undone; NaN where it cannot be (outside the distortion model's invertible range).
+        """
+        return _directions(self, stride)[..., :2]
+
+
+def backproject(depth: NDArray[np.float32], camera: PinholeCamera, stride: int = 1) -> NDArray[np.float32]:
+    """Points of a depth image in the camera's optical frame (REP 103), organised like the image.
+
+    depth: float32 [H, W] metres along z, of the camera's size. Returns float32 [h, w, 3] metres, h and w as `rays`;
+    all three coordinates are NaN where the depth is NaN.
+    """
+    z = np.ascontiguousarray(depth[::stride, ::stride])
+    points: NDArray[np.float32] = cv2.multiply(_directions(camera, stride), cv2.merge((z, z, z)))  # type: ignore[assignment]
+    return points
+
+
+@lru_cache(maxsize=4)
+def _directions(camera: PinholeCamera, stride: int) -> NDArray[np.float32]:
+    """Rays with z = 1: float32 [h, w, 3], NaN where a pixel has no ray."""
+    x = np.arange(0, camera.width, stride, dtype=np.float64)
+    y = np.arange(0, camera.height, stride, dtype=np.float64)
+    directions = np.ones((len(y), len(x), 3), np.float32)
+    if camera.is_distorted:
+        pixels = np.stack(np.meshgrid(x, y), axis=-1)
+        rays = _undistort(camera, pixels.reshape(-1, 1, 2)).reshape(pixels.shape)
+        directions[..., :2] = rays
+        directions[np.isnan(rays).any(axis=-1)] = np.nan
+    else:
+        directions[..., 0] = (x - camera.cx) / camera.fx
+        directions[..., 1] = ((y - camera.cy) / camera.fy)[:, None]
+    directions.flags.writeable = False
+    return directions
+
+
+def _undistort(camera: PinholeCamera, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rays [N, 1, 2] of pixels [N, 1, 2] through OpenCV's inverse, NaN where that inverse has not converged."""
+    matrix, distortion = camera.matrix(), np.array(camera.distortion)
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
+    if camera.distortion_model == "equidistant":
+        rays = cv2.fisheye.undistortPoints(pixels, matrix, distortion, criteria=criteria)
+        distorted = cv2.fisheye.distortPoints(rays, matrix, distortion)
+    else:
+        # OpenCV 4 has the criteria in a function of its own.
+        undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
+        rays = undistort(pixels, matrix, distortion, R=np.eye(3), P=np.eye(3), criteria=criteria)
+        points = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1)
+        distorted, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, distortion)
+    error = np.linalg.norm(distorted - pixels, axis=-1, keepdims=True)
+    return np.where(error <= _MAX_UNDISTORTION_ERROR_PX, rays, np.nan)
