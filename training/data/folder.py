@@ -38,7 +38,7 @@ def read_folder(
     if rate <= 0:
         raise DataError(f"rate is {rate}: expected frames a second above 0")
     folders = [root, *sorted(path for path in root.rglob("*") if path.is_dir())]
-    missing = MissingFiles(f"folder {root}")
+    missing = MissingFiles("folder", root)
     pinhole = read_camera_yaml(camera) if camera is not None else None
     records: list[FrameRecord] = []
     for folder in folders:

@@ -50,7 +50,7 @@ def read_kitti_2015(root: Path, split: str | None = None) -> list[FrameRecord]:
     if not (root / "image_2").is_dir() and (root / "training" / "image_2").is_dir():
         root = root / "training"
     images = {path.stem: path for path in image_files(root / "image_2") if path.stem.endswith("_10")}
-    missing = MissingFiles(f"KITTI 2015 {root}")
+    missing = MissingFiles("KITTI 2015", root)
     names = list(images) if split is None else _split_names(root, split)
     records = []
     for name in names:

@@ -47,7 +47,7 @@ def read_kitti_odometry(
     Raises:
         DataError: nothing was found, or a calib.txt lacks the camera; files missing among others are logged instead.
     """
-    missing = MissingFiles(f"KITTI odometry {root}")
+    missing = MissingFiles("KITTI odometry", root)
     folder = root / "sequences"
     if sequences is None:
         sequences = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []

@@ -59,7 +59,7 @@ def read_kitti_raw(
     Raises:
         DataError: nothing was found; files that are missing among others are logged instead.
     """
-    missing = MissingFiles(f"KITTI raw {root}")
+    missing = MissingFiles("KITTI raw", root)
     if split_file is not None:
         records = _listed(root, split_file, depth_root, missing)
     else:
@@ -104,7 +104,7 @@ def _listed(root: Path, split_file: Path, depth_root: Path | None, missing: Miss
     for drive, camera in dict.fromkeys((drive, camera) for drive, camera, _ in listed):
         if (drive / camera).is_dir():
             # What the rest of the drive lacks does not matter here.
-            others = MissingFiles(str(drive))
+            others = MissingFiles("KITTI raw", drive)
             for record in _read_camera(drive, camera, depth_root, others):
                 found[drive, camera, record.index] = record
     for drive, camera, index in listed:

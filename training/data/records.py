@@ -75,8 +75,8 @@ class MissingFiles:
 
     SHOWN = 5
 
-    def __init__(self, dataset: str) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: str, root: Path) -> None:
+        self.dataset, self.root = dataset, root
         self.paths: dict[str, list[Path]] = {}
 
     def add(self, kind: str, path: Path) -> None:
@@ -86,11 +86,14 @@ class MissingFiles:
     def warn(self, logger: logging.Logger) -> None:
         """Log the count and the first names of each kind, and all names at debug level."""
         for kind, paths in self.paths.items():
-            names = ", ".join(str(path) for path in paths[: self.SHOWN])
+            names = ", ".join(str(self._short(path)) for path in paths[: self.SHOWN])
             more = f" and {len(paths) - self.SHOWN} more" if len(paths) > self.SHOWN else ""
-            logger.warning("%s: %d missing (%s): %s%s", self.dataset, len(paths), kind, names, more)
+            logger.warning("%s in %s: %d missing (%s): %s%s", self.dataset, self.root, len(paths), kind, names, more)
             for path in paths[self.SHOWN :]:
                 logger.debug("%s: missing (%s): %s", self.dataset, kind, path)
+
+    def _short(self, path: Path) -> Path:
+        return path.relative_to(self.root) if path.is_relative_to(self.root) else path
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -56,7 +56,7 @@ def read_tum(root: Path, camera: int = 1) -> list[FrameRecord]:
         raise DataError(f"no {associations}: expected {LAYOUT}")
     if any(DISTORTION[camera]):
         logger.warning("TUM %s: lens distortion %s is left in the images", root.name, DISTORTION[camera])
-    missing = MissingFiles(f"TUM {root}")
+    missing = MissingFiles("TUM", root)
     trajectory = _trajectory(root / "groundtruth.txt", missing)
     records: list[FrameRecord] = []
     index, previous = 0, None
