@@ -1,0 +1,1 @@
+"""Depth predictions against truth: metrics, tables and pictures."""
