@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+
+from depth_node.model import ModelFile, ModelSpec, write_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -20,3 +26,57 @@ def shared_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+def write_tiny_model(
+    path: Path,
+    *,
+    width: int = 64,
+    height: int = 32,
+    output: str = "disparity",
+    at_black: float = 0.05,
+    at_white: float = 0.5,
+    **spec: Any,
+) -> ModelFile:
+    """A genuine model file whose output is linear in each pixel's grey value (mean over channels); `spec` overrides.
+
+    Output at grey value g in 0..255: at_black + (at_white - at_black) g / 255, so that depth is closed-form.
+    """
+    gain = (at_white - at_black) / 255
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("ReduceMean", ["pixels"], ["grey"], axes=[3], keepdims=0),
+        onnx.helper.make_node("Mul", ["grey", "gain"], ["scaled"]),
+        onnx.helper.make_node("Add", ["scaled", "offset"], [output]),
+    ]
+    weights = [
+        onnx.numpy_helper.from_array(np.float32(gain), "gain"),
+        onnx.numpy_helper.from_array(np.float32(at_black), "offset"),
+    ]
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, height, width, 3])
+    result = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [1, height, width])
+    graph = onnx.helper.make_graph(nodes, "tiny", [image], [result], weights)
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[opset])
+    defaults: dict[str, Any] = {
+        "min_depth": 0.5,
+        "max_depth": 100.0,
+        "metric": True,
+        "intrinsics_prior": (0.58, 1.92, 0.49, 0.46),
+        "dataset": "none",
+        "license": "Apache-2.0",
+        "recipe": "linear in grey",
+    }
+    return write_model(model, ModelSpec(width, height, output=output, **{**defaults, **spec}), path)
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model() -> Callable[..., ModelFile]:
+    """`write_tiny_model`, for tests that need a model of their own."""
+    return write_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A metric 64x32 model file: disparity is 0.05 + 0.45 grey / 255 (1/m), so black is 20 m and white is 2 m."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.onnx").path

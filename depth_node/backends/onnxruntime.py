@@ -1,0 +1,41 @@
+"""ONNX Runtime on the CPU: the second backend, and the one that runs wherever wheels exist."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from depth_node.backends.float_image import input_adaptor
+from depth_node.errors import BackendError
+from depth_node.model import ModelFile
+
+
+class OnnxRuntimeBackend:
+    """One session with the CPU provider; its arithmetic is float32."""
+
+    name = "onnxruntime"
+    precision = "fp32"
+
+    def __init__(self, model: ModelFile, threads: int = 0) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors only: it warns about every weight that it folds
+        try:
+            self._session = ort.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors share no base class of their own
+            raise BackendError(f"ONNX Runtime {ort.__version__} cannot load {model.path}: {error}") from error
+        self.device = f"CPU ({platform.machine()})"
+        self._input_name = self._session.get_inputs()[0].name
+        self._adapt = input_adaptor(model.spec)
+
+    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Backend.infer`."""
+        (output,) = self._session.run(None, {self._input_name: self._adapt(image)})
+        return output.reshape(1, *output.shape[-2:])
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        del self._session

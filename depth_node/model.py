@@ -1,0 +1,212 @@
+"""A model file: one ONNX graph that describes itself (docs/architecture.md); read, checked and written here.
+
+A foreign ONNX file (float input, no metadata) is used through a YAML sidecar beside it: `NAME.yaml` for `NAME.onnx`,
+or `model.yaml`, with the same keys plus `input.layout`, `input.mean` and `input.std` (see `FloatInput`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx.external_data_helper import uses_external_data
+
+from depth_node.errors import ModelFileError
+from depth_node.model_spec import (
+    CHECKSUM_KEY,
+    FORMAT_KEY,
+    FloatInput,
+    ModelSpec,
+    check_format,
+    parse_metadata,
+    read_sidecar,
+    to_metadata,
+)
+
+__all__ = ["FloatInput", "ModelFile", "ModelSpec", "read_model", "write_model"]
+
+MAX_FILE_BYTES = 2**31  # the limit of a protobuf message
+IMAGE_INPUT = "image"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A checked model file. checksum: SHA-256 (hexadecimal) of the model without its `checksum` entry."""
+
+    path: Path
+    spec: ModelSpec
+    checksum: str
+
+
+def read_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Read and check a model file; weights are not kept in memory.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or outside the contract; says what was found and expected.
+    """
+    path = Path(path)
+    try:
+        model = _load(path)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        if FORMAT_KEY in metadata:
+            check_format(metadata)
+            if CHECKSUM_KEY not in metadata:
+                raise ModelFileError(f"metadata lacks {CHECKSUM_KEY}; export the model again")
+            width, height = _check_native_graph(model, metadata.get("output", "disparity"))
+        else:
+            metadata = _sidecar_metadata(path)
+            check_format(metadata)
+            width, height = _check_foreign_graph(model, metadata["input.layout"])
+        spec = parse_metadata(metadata, width, height)
+        checksum = model_checksum(model)
+        if metadata.get(CHECKSUM_KEY, checksum) != checksum:
+            raise ModelFileError(
+                f"checksum is {checksum}, but its metadata says {metadata[CHECKSUM_KEY]}: "
+                "the file was damaged or changed after its export; copy or export it again"
+            )
+    except ModelFileError as error:
+        raise ModelFileError(f"model file {path}: {error}") from error
+    return ModelFile(path, spec, checksum)
+
+
+def write_model(model: ModelProto, spec: ModelSpec, path: str | os.PathLike[str]) -> ModelFile:
+    """Write a graph of our own contract with its metadata and checksum, all at once or not at all.
+
+    Raises:
+        ModelFileError: the graph does not follow the contract, or its input is not of the spec's size.
+    """
+    path = Path(path)
+    if spec.float_input is not None:
+        raise ModelFileError(f"model file {path}: normalisation belongs inside the graph; expected float_input = None")
+    stamped = ModelProto()
+    stamped.CopyFrom(model)
+    width, height = _check_native_graph(stamped, spec.output)
+    if (width, height) != (spec.input_width, spec.input_height):
+        size = f"{spec.input_width}x{spec.input_height}"
+        raise ModelFileError(f"model file {path}: the graph's input is {width}x{height}, but its spec says {size}")
+    onnx.checker.check_model(stamped)
+    metadata = to_metadata(spec)
+    onnx.helper.set_model_props(stamped, metadata)
+    checksum = model_checksum(stamped)
+    onnx.helper.set_model_props(stamped, {**metadata, CHECKSUM_KEY: checksum})
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(stamped.SerializeToString(deterministic=True))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return ModelFile(path, spec, checksum)
+
+
+def model_checksum(model: ModelProto) -> str:
+    """SHA-256 of the model serialised deterministically without its `checksum` entry."""
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    entries = [entry for entry in bare.metadata_props if entry.key != CHECKSUM_KEY]
+    del bare.metadata_props[:]
+    bare.metadata_props.extend(entries)
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _load(path: Path) -> ModelProto:
+    if not path.is_file():
+        raise ModelFileError("no such file; expected an ONNX file made by `python -m training export`")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ModelFileError(f"has {size} bytes; expected an ONNX file of at most {MAX_FILE_BYTES}")
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except DecodeError:
+        model = ModelProto()
+    if not model.HasField("graph"):
+        raise ModelFileError(f"{size} bytes that are not a complete ONNX model: not ONNX, or truncated; copy it again")
+    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+        raise ModelFileError("keeps weights in other files; expected one file: save it again with its weights inside")
+    return model
+
+
+def _sidecar_metadata(path: Path) -> dict[str, str]:
+    for sidecar in (path.with_suffix(".yaml"), path.with_name("model.yaml")):
+        if sidecar.is_file():
+            return read_sidecar(sidecar)
+    raise ModelFileError(
+        f"metadata lacks {FORMAT_KEY}, and there is no {path.with_suffix('.yaml').name} or model.yaml beside it; "
+        "export the model with `python -m training export`, or describe a foreign one in such a sidecar"
+    )
+
+
+def _check_native_graph(model: ModelProto, output_name: str) -> tuple[int, int]:
+    """Width and height of the input of a graph: uint8 [1, H, W, 3] in, float32 [1, H, W] out."""
+    image, output = _only_input(model), _only_output(model)
+    shape = _shape(image)
+    expected = f"'{IMAGE_INPUT}' uint8 [1, H, W, 3]"
+    is_image = len(shape) == 4 and shape[0] == 1 and shape[3] == 3 and _is_fixed(shape)
+    if image.name != IMAGE_INPUT or _elem_type(image) != TensorProto.UINT8 or not is_image:
+        raise ModelFileError(f"input is {_describe(image)}; expected {expected} with fixed H and W")
+    height, width = int(shape[1]), int(shape[2])
+    if output.name != output_name or _elem_type(output) != TensorProto.FLOAT or _shape(output) != [1, height, width]:
+        raise ModelFileError(f"output is {_describe(output)}; expected '{output_name}' float32 [1, {height}, {width}]")
+    return width, height
+
+
+def _check_foreign_graph(model: ModelProto, layout: str) -> tuple[int, int]:
+    """Width and height of the input of a graph: float32 [1, 3, H, W] (or NHWC) in, float32 [1, h, w] (or NCHW) out."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    image, output = _only_input(inferred), _only_output(inferred)
+    shape = _shape(image)
+    channel_axis = layout.find("C")
+    is_image = len(shape) == 4 and shape[0] == 1 and shape[channel_axis] == 3 and _is_fixed(shape)
+    if _elem_type(image) != TensorProto.FLOAT or not is_image:
+        expected = "[1, 3, H, W]" if layout == "NCHW" else "[1, H, W, 3]"
+        raise ModelFileError(
+            f"input is {_describe(image)}; expected float32 {expected} ({layout}) with fixed H and W; "
+            "`python -m onnxruntime.tools.make_dynamic_shape_fixed` fixes dynamic ones"
+        )
+    out_shape = _shape(output)
+    is_map = len(out_shape) in (3, 4) and _is_fixed(out_shape) and all(size == 1 for size in out_shape[:-2])
+    if _elem_type(output) != TensorProto.FLOAT or not is_map:
+        raise ModelFileError(f"output is {_describe(output)}; expected float32 [1, h, w] or [1, 1, h, w], fixed")
+    height, width = (int(size) for axis, size in enumerate(shape) if axis not in (0, channel_axis))
+    return width, height
+
+
+def _only_input(model: ModelProto) -> ValueInfoProto:
+    # Files of IR version 3 list their weights among the inputs.
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return _only("input", [value for value in model.graph.input if value.name not in weights])
+
+
+def _only_output(model: ModelProto) -> ValueInfoProto:
+    return _only("output", list(model.graph.output))
+
+
+def _only(role: str, values: list[ValueInfoProto]) -> ValueInfoProto:
+    if len(values) != 1:
+        found = ", ".join(_describe(value) for value in values) or "none"
+        raise ModelFileError(f"has {len(values)} {role}s ({found}); expected one")
+    return values[0]
+
+
+def _elem_type(value: ValueInfoProto) -> int:
+    return value.type.tensor_type.elem_type
+
+
+def _shape(value: ValueInfoProto) -> list[int | str]:
+    """Sizes of a tensor; a name or '?' where the size is dynamic."""
+    return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
+
+
+def _is_fixed(shape: list[int | str]) -> bool:
+    return all(isinstance(size, int) and size > 0 for size in shape)
+
+
+def _describe(value: ValueInfoProto) -> str:
+    elem_type = TensorProto.DataType.Name(_elem_type(value)).lower() if _elem_type(value) else "undefined"
+    dtype = "float32" if elem_type == "float" else elem_type
+    return f"'{value.name}' {dtype} [{', '.join(str(size) for size in _shape(value))}]"

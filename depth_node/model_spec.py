@@ -1,0 +1,202 @@
+"""What a model file says about itself, and its text: ONNX `metadata_props`, or a YAML sidecar of a foreign file."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from depth_node.errors import ModelFileError
+
+FORMAT_KEY, FORMAT_VERSION = "depth_node.format", "1"
+CHECKSUM_KEY = "checksum"
+SPEC_KEYS = (
+    "kind",
+    "input.color",
+    "output",
+    "min_depth",
+    "max_depth",
+    "metric",
+    "intrinsics.prior",
+    "dataset",
+    "license",
+    "recipe",
+)
+SIDECAR_KEYS = ("input.layout", "input.mean", "input.std")
+
+MAX_INPUT_SIDE = 8192
+MAX_SIDECAR_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class FloatInput:
+    """How a foreign model wants its image: float32, (pixel / 255 - mean) / std per channel.
+
+    layout: `NCHW` or `NHWC`; mean, std: one number per channel, in the order of `ModelSpec.color`.
+    """
+
+    layout: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _expect_one_of("input.layout", self.layout, ("NCHW", "NHWC"))
+        _expect_numbers("input.mean", self.mean, 3)
+        _expect_numbers("input.std", self.std, 3)
+        if min(self.std) <= 0:
+            raise ModelFileError(f"input.std is {self.std}; expected positive numbers")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The contract of one model, see docs/architecture.md.
+
+    input_width, input_height: pixels of the network's input.
+    min_depth, max_depth: range that the model was made for; metres if `metric`, else its own unit.
+    intrinsics_prior: (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) of the camera it was trained on.
+    float_input: None for a file of our own (uint8 [1, H, W, 3]); set for a foreign one.
+
+    Raises:
+        ModelFileError: a value is outside the contract.
+    """
+
+    input_width: int
+    input_height: int
+    min_depth: float
+    max_depth: float
+    metric: bool
+    intrinsics_prior: tuple[float, float, float, float]
+    dataset: str
+    license: str
+    recipe: str
+    kind: str = "depth"
+    color: str = "rgb"
+    output: str = "disparity"
+    float_input: FloatInput | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.input_width <= MAX_INPUT_SIDE and 0 < self.input_height <= MAX_INPUT_SIDE):
+            size = f"{self.input_width}x{self.input_height}"
+            raise ModelFileError(f"input of {size} pixels; expected 1 to {MAX_INPUT_SIDE} along each side")
+        _expect_one_of("kind", self.kind, ("depth",))
+        _expect_one_of("input.color", self.color, ("rgb", "bgr") if self.float_input else ("rgb",))
+        _expect_one_of("output", self.output, ("disparity", "depth"))
+        _expect_numbers("min_depth, max_depth", (self.min_depth, self.max_depth), 2)
+        if not 0 < self.min_depth < self.max_depth:
+            raise ModelFileError(
+                f"min_depth is {self.min_depth} and max_depth is {self.max_depth}; expected 0 < min_depth < max_depth"
+            )
+        _expect_numbers("intrinsics.prior", self.intrinsics_prior, 4)
+        if min(self.intrinsics_prior[:2]) <= 0:
+            raise ModelFileError(f"intrinsics.prior is {self.intrinsics_prior}; expected positive focal lengths")
+
+
+def to_metadata(spec: ModelSpec) -> dict[str, str]:
+    """The metadata of a file of our own, without its checksum."""
+    return {
+        FORMAT_KEY: FORMAT_VERSION,
+        "kind": spec.kind,
+        "input.color": spec.color,
+        "output": spec.output,
+        "min_depth": repr(float(spec.min_depth)),
+        "max_depth": repr(float(spec.max_depth)),
+        "metric": "true" if spec.metric else "false",
+        "intrinsics.prior": ", ".join(repr(float(value)) for value in spec.intrinsics_prior),
+        "dataset": spec.dataset,
+        "license": spec.license,
+        "recipe": spec.recipe,
+    }
+
+
+def check_format(metadata: Mapping[str, str]) -> None:
+    """Refuse metadata of another version of the contract."""
+    if metadata[FORMAT_KEY] != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{FORMAT_KEY} is '{metadata[FORMAT_KEY]}'; this version of depth_node reads '{FORMAT_VERSION}': "
+            "export the model again with it, or install the version that wrote it"
+        )
+
+
+def parse_metadata(metadata: Mapping[str, str], width: int, height: int) -> ModelSpec:
+    """The spec of a model with an input of `width` x `height` pixels; keys of `FloatInput` are read where present."""
+    missing = [key for key in SPEC_KEYS if key not in metadata]
+    is_foreign = any(key in metadata for key in SIDECAR_KEYS)
+    if is_foreign:
+        missing += [key for key in SIDECAR_KEYS if key not in metadata]
+    if missing:
+        raise ModelFileError(f"lacks {', '.join(missing)}; found {', '.join(sorted(metadata)) or 'no metadata'}")
+    _expect_one_of("metric", metadata["metric"], ("true", "false"))
+    prior = _numbers("intrinsics.prior", metadata["intrinsics.prior"], 4)
+    return ModelSpec(
+        input_width=width,
+        input_height=height,
+        min_depth=_numbers("min_depth", metadata["min_depth"], 1)[0],
+        max_depth=_numbers("max_depth", metadata["max_depth"], 1)[0],
+        metric=metadata["metric"] == "true",
+        intrinsics_prior=(prior[0], prior[1], prior[2], prior[3]),
+        dataset=metadata["dataset"],
+        license=metadata["license"],
+        recipe=metadata["recipe"],
+        kind=metadata["kind"],
+        color=metadata["input.color"],
+        output=metadata["output"],
+        float_input=_float_input(metadata) if is_foreign else None,
+    )
+
+
+def read_sidecar(path: Path) -> dict[str, str]:
+    """Metadata of a foreign model from YAML: the keys of a model file, and how its float input is normalised."""
+    if path.stat().st_size > MAX_SIDECAR_BYTES:
+        raise ModelFileError(f"{path.name} has {path.stat().st_size} bytes; expected at most {MAX_SIDECAR_BYTES}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path.name} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{path.name} holds a {type(content).__name__}; expected a mapping of keys to values")
+    known = (FORMAT_KEY, *SPEC_KEYS, *SIDECAR_KEYS, CHECKSUM_KEY)
+    for key in content:
+        if key not in known:
+            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            raise ModelFileError(f"{path.name} has the unknown key '{key}'; the nearest known one is '{nearest}'")
+    missing = [key for key in known if key not in content and key != CHECKSUM_KEY]
+    if missing:
+        raise ModelFileError(f"{path.name} lacks {', '.join(missing)}")
+    return {key: _as_text(value) for key, value in content.items()}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_as_text(item) for item in value)
+    return str(value)
+
+
+def _float_input(metadata: Mapping[str, str]) -> FloatInput:
+    mean = _numbers("input.mean", metadata["input.mean"], 3)
+    return FloatInput(metadata["input.layout"], mean, _numbers("input.std", metadata["input.std"], 3))
+
+
+def _numbers(key: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ModelFileError(f"{key} is '{text}'; expected {count} number(s) separated by commas") from None
+    _expect_numbers(key, numbers, count)
+    return numbers
+
+
+def _expect_numbers(key: str, numbers: tuple[float, ...], count: int) -> None:
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+        raise ModelFileError(f"{key} is {numbers}; expected {count} finite number(s)")
+
+
+def _expect_one_of(key: str, found: str, expected: tuple[str, ...]) -> None:
+    if found not in expected:
+        raise ModelFileError(f"{key} is '{found}'; expected {' or '.join(repr(value) for value in expected)}")
