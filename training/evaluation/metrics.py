@@ -17,7 +17,7 @@ Depths = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DepthMetrics:
-    """Errors of predicted depth d against truth g over the pixels that have both; logarithms are natural but for `log10`.
+    """Errors of predicted depth d against truth g over the pixels with both; logarithms are natural but for `log10`.
 
     abs_rel: mean |d - g| / g. sq_rel: mean (d - g)^2 / g, metres. rmse: root mean (d - g)^2, metres.
     rmse_log: root mean (ln d - ln g)^2. log10: mean |log10 d - log10 g|.

@@ -1,0 +1,86 @@
+"""What can be evaluated: anything that turns an image into disparity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from depth_node.backends import create_backend
+from depth_node.camera import PinholeCamera
+from depth_node.frames import Frame
+from depth_node.model import read_model
+from depth_node.pipeline import DepthPipeline, resize_image
+from training.checkpoints import load_depth_network
+from training.data.records import Intrinsics
+from training.networks.depth import sigmoid_to_inverse_depth
+
+
+class Predictor(Protocol):
+    """Turns one image into disparity."""
+
+    @property
+    def name(self) -> str:
+        """What is evaluated, for titles and tables."""
+
+    def disparity(self, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None) -> NDArray[np.float32]:
+        """Inverse depth (1/m, or up to scale), float32 [h, w] of any size, NaN or 0 where there is none.
+
+        rgb: uint8 [H, W, 3]. intrinsics: normalised, None where the camera is unknown.
+        """
+
+
+class CheckpointPredictor:
+    """The depth network of a checkpoint in PyTorch, at the input size of its training.
+
+    A metric network's depth is scaled to the focal length of each camera, as the node does with its export.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not a checkpoint of this package.
+    """
+
+    def __init__(self, path: Path, device: str = "auto") -> None:
+        trained = load_depth_network(path)
+        self.name = f"{path.name} (step {trained.steps})"
+        self._card = trained.card
+        self._device = torch.device(_default_device() if device == "auto" else device)
+        self._network = trained.network.to(self._device)
+
+    @torch.inference_mode()
+    def disparity(self, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None) -> NDArray[np.float32]:
+        """Inverse depth float32 [h, w] at the network's input size; see `Predictor`."""
+        card = self._card
+        resized = np.empty((card.height, card.width, 3), np.uint8)
+        resize_image(rgb, resized)
+        image = torch.from_numpy(resized).to(self._device).permute(2, 0, 1)[None].float() / 255.0
+        inverse_depth = sigmoid_to_inverse_depth(self._network(image)[0][0, 0], card.min_depth, card.max_depth)
+        focal_scale = intrinsics[0] / card.prior[0] if card.metric and intrinsics is not None else 1.0
+        return np.asarray((inverse_depth / focal_scale).cpu().numpy(), np.float32)
+
+
+class ModelPredictor:
+    """An exported model file through the node's own pipeline and backend.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or outside the contract.
+        BackendError: the backend is not installed, or cannot run the model.
+    """
+
+    def __init__(self, path: Path, backend: str = "auto") -> None:
+        model = read_model(path)
+        loaded = create_backend(model, backend)
+        self._pipeline = DepthPipeline(model, loaded)
+        self.name = f"{path.name} ({loaded.name}, {loaded.precision})"
+
+    def disparity(self, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None) -> NDArray[np.float32]:
+        """Inverse depth float32 [H, W] at the image's resolution; see `Predictor`."""
+        height, width = rgb.shape[:2]
+        camera = None if intrinsics is None else PinholeCamera.from_normalized(intrinsics, width, height)
+        return np.reciprocal(self._pipeline.process(Frame(0, "", rgb), camera).depth)
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
