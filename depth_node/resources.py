@@ -47,7 +47,7 @@ def _share_candidates() -> Iterator[Path]:
         return
     try:
         yield Path(get_package_share_directory(PACKAGE))
-    except PackageNotFoundError:
+    except (PackageNotFoundError, OSError):  # OSError: no workspace is sourced
         return
 
 

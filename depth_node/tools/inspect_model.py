@@ -1,0 +1,106 @@
+"""Check a model file and print its contract; optionally time it on the installed backends."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from depth_node.backends import available_backends, create_backend
+from depth_node.model import ModelFile, ModelSpec, read_model
+from depth_node.resources import find_model
+
+BENCHMARK_RUNS = 30
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 when the file follows the contract.
+
+    Raises:
+        ModelFileError: it does not; the message says what was found and expected.
+    """
+    parser = argparse.ArgumentParser(prog="inspect_model", description=__doc__)
+    parser.add_argument("model", help="path of an ONNX file, or the name of a shipped model")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--benchmark", action="store_true", help="time inference on every installed backend")
+    arguments = parser.parse_args(argv)
+
+    model = read_model(find_model(arguments.model))
+    timings = [time_backend(model, name) for name in available_backends()] if arguments.benchmark else []
+    if arguments.json:
+        contract = {"path": str(model.path), "checksum": model.checksum, **dataclasses.asdict(model.spec)}
+        print(json.dumps({**contract, "benchmark": timings} if arguments.benchmark else contract, indent=2))
+        return 0
+    console = Console()
+    console.print(contract_table(model))
+    if timings:
+        console.print(timing_table(timings))
+    return 0
+
+
+def time_backend(model: ModelFile, name: str) -> dict[str, Any]:
+    """Median and 95th percentile of inference in milliseconds."""
+    backend = create_backend(model, name)
+    image = np.random.default_rng(0).integers(0, 256, (1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
+    backend.infer(image)
+    seconds = []
+    for _ in range(BENCHMARK_RUNS):
+        started = perf_counter()
+        backend.infer(image)
+        seconds.append(perf_counter() - started)
+    backend.close()
+    median, p95 = np.percentile(seconds, [50, 95]) * 1e3
+    return {
+        "backend": name,
+        "precision": backend.precision,
+        "device": backend.device,
+        "median_ms": round(float(median), 3),
+        "p95_ms": round(float(p95), 3),
+    }
+
+
+def contract_table(model: ModelFile) -> Table:
+    """The contract, one row a property."""
+    spec = model.spec
+    fx, fy, cx, cy = spec.intrinsics_prior
+    unit = "m" if spec.metric else "(up to scale)"
+    table = Table(title=str(model.path), show_header=False, title_justify="left")
+    rows = {
+        "kind": spec.kind,
+        "input": _input_text(spec),
+        "output": spec.output
+        if spec.float_input
+        else f"{spec.output} float32 [1, {spec.input_height}, {spec.input_width}]",
+        "depth range": f"{spec.min_depth:g} to {spec.max_depth:g} {unit}",
+        "metric": "yes, for the prior's focal length" if spec.metric else "no: up to one unknown scale",
+        "intrinsics prior": f"fx/W {fx:.4f}, fy/H {fy:.4f}, (cx + 0.5)/W {cx:.4f}, (cy + 0.5)/H {cy:.4f}",
+        "dataset": spec.dataset,
+        "license": spec.license,
+        "recipe": spec.recipe,
+        "checksum": f"{model.checksum} (matches)",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def timing_table(timings: list[dict[str, Any]]) -> Table:
+    """One row a backend."""
+    table = Table("backend", "precision", "device", "median ms", "p95 ms")
+    for timing in timings:
+        table.add_row(*(str(value) for value in timing.values()))
+    return table
+
+
+def _input_text(spec: ModelSpec) -> str:
+    height, width = spec.input_height, spec.input_width
+    if spec.float_input is None:
+        return f"image uint8 [1, {height}, {width}, 3], {spec.color}"
+    shape = f"[1, 3, {height}, {width}]" if spec.float_input.layout == "NCHW" else f"[1, {height}, {width}, 3]"
+    return f"float32 {shape}, {spec.color}, mean {spec.float_input.mean}, std {spec.float_input.std}"
