@@ -7,3 +7,7 @@ from depth_node.errors import DepthNodeError
 
 class DataError(DepthNodeError):
     """A data set that is absent, incomplete or not laid out as its reader expects."""
+
+
+class CheckpointError(DepthNodeError):
+    """A checkpoint that is missing, damaged, or was not written by this package."""

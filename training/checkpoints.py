@@ -1,0 +1,74 @@
+"""What a checkpoint tells about its depth network, so that evaluation and export need no recipe.
+
+A task writes `DepthNetworkCard` as plain values beside the weights; files are read with `weights_only=True`, which runs no code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.errors import CheckpointError
+from training.networks.depth import DepthNetwork
+
+CARD = "depth_network_card"
+PREFIX = "depth_network."
+
+
+@dataclass(frozen=True)
+class DepthNetworkCard:
+    """How to rebuild a depth network and read its output.
+
+    encoder, scales: arguments of DepthNetwork. min_depth, max_depth: metres at sigmoid 1 and 0.
+    metric: depth is in metres for a camera with the prior's focal length; otherwise up to scale.
+    prior: intrinsics (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) that it was trained for.
+    width, height: input size of the training.
+    """
+
+    encoder: str
+    scales: int
+    min_depth: float
+    max_depth: float
+    metric: bool
+    prior: tuple[float, float, float, float]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class TrainedDepth:
+    """A depth network in evaluation mode, its card, and the optimiser steps it has seen."""
+
+    network: DepthNetwork
+    card: DepthNetworkCard
+    steps: int
+
+
+def write_card(checkpoint: dict[str, Any], card: DepthNetworkCard) -> None:
+    """Put the card into a checkpoint that Lightning is about to save."""
+    checkpoint[CARD] = asdict(card)
+
+
+def load_depth_network(path: Path) -> TrainedDepth:
+    """Read a checkpoint of any task.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not a checkpoint of this package.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint at {path}") from error
+    except Exception as error:  # torch raises many types for damaged or foreign files
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if not isinstance(checkpoint, dict) or CARD not in checkpoint:
+        raise CheckpointError(f"{path} has no {CARD}: it was not written by `python -m training train`")
+    values = checkpoint[CARD]
+    card = DepthNetworkCard(**{**values, "prior": tuple(values["prior"])})
+    network = DepthNetwork(card.encoder, pretrained=False, scales=card.scales)
+    weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    network.load_state_dict(weights)
+    return TrainedDepth(network.eval(), card, int(checkpoint["global_step"]))
