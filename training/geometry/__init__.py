@@ -1,0 +1,1 @@
+"""Batched, differentiable geometry: SE(3), pinhole projection, image warping. Pure functions on tensors."""
