@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from training.command_line import run_function
 from training.data.kitti_2015 import read_kitti_2015
 from training.data.kitti_raw import read_kitti_raw
 from training.data.records import FrameRecord
@@ -16,7 +17,7 @@ from training.errors import DataError
 from training.evaluation.baseline import ConstantMap
 from training.evaluation.pictures import write_contact_sheet
 from training.evaluation.predictors import CheckpointPredictor, ModelPredictor, Predictor
-from training.evaluation.run import Evaluation, EvaluationOptions, Scaling
+from training.evaluation.run import EvaluationOptions, Scaling
 from training.evaluation.run import evaluate as run_evaluation
 from training.evaluation.tables import terminal_table, write_tables
 
@@ -42,8 +43,10 @@ def evaluate(
     crop: Literal["garg", "none"] = "garg",
     backend: str = "auto",
     pictures: int = 8,
-) -> Evaluation:
-    """Score depth against truth; writes frames.csv, summary.json, summary.md and sheet.png.
+) -> int:
+    """Score depth against truth.
+
+    Prints the mean and writes frames.csv (numbers per frame), summary.json, summary.md and sheet.png (contact sheet).
 
     Args:
         root: folder of the data set.
@@ -89,7 +92,12 @@ def evaluate(
     console = Console()
     console.print(terminal_table(evaluation))
     console.print(f"written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
-    return evaluation
+    return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `evaluate` with options from the command line."""
+    return run_function(evaluate, arguments)
 
 
 def read_records(

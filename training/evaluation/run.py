@@ -30,12 +30,21 @@ class EvaluationOptions:
     scaling: `median` gives each prediction its truth's median, `none` takes metres as they are, a number multiplies.
     min_depth, max_depth: truth outside these (metres) is not scored; predictions are clipped to them.
     crop: `garg`, or `none` for the whole image.
+
+    Raises:
+        DataError: an empty range of depths, or a factor that is not above 0.
     """
 
     scaling: Scaling = "median"
     min_depth: float = 1e-3
     max_depth: float = 80.0
     crop: Literal["garg", "none"] = "garg"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_depth < self.max_depth:
+            raise DataError(f"depths from {self.min_depth} to {self.max_depth} m: expected 0 < min_depth < max_depth")
+        if not isinstance(self.scaling, str) and not 0 < self.scaling < float("inf"):
+            raise DataError(f"scaling is {self.scaling}: expected median, none or a factor above 0")
 
 
 @dataclass(frozen=True)
