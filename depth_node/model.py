@@ -23,6 +23,7 @@ from depth_node.model_spec import (
     FloatInput,
     ModelSpec,
     check_format,
+    parse_float_input,
     parse_metadata,
     read_sidecar,
     to_metadata,
@@ -58,11 +59,13 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
             if CHECKSUM_KEY not in metadata:
                 raise ModelFileError(f"metadata lacks {CHECKSUM_KEY}; export the model again")
             width, height = _check_native_graph(model, metadata.get("output", "disparity"))
+            spec = parse_metadata(metadata, width, height)
         else:
             metadata = _sidecar_metadata(path)
             check_format(metadata)
-            width, height = _check_foreign_graph(model, metadata["input.layout"])
-        spec = parse_metadata(metadata, width, height)
+            float_input = parse_float_input(metadata)
+            width, height = _check_foreign_graph(model, float_input.layout)
+            spec = parse_metadata(metadata, width, height, float_input)
         checksum = model_checksum(model)
         if metadata.get(CHECKSUM_KEY, checksum) != checksum:
             raise ModelFileError(

@@ -122,12 +122,11 @@ def check_format(metadata: Mapping[str, str]) -> None:
         )
 
 
-def parse_metadata(metadata: Mapping[str, str], width: int, height: int) -> ModelSpec:
-    """The spec of a model with an input of `width` x `height` pixels; keys of `FloatInput` are read where present."""
+def parse_metadata(
+    metadata: Mapping[str, str], width: int, height: int, float_input: FloatInput | None = None
+) -> ModelSpec:
+    """The spec of a model with an input of `width` x `height` pixels."""
     missing = [key for key in SPEC_KEYS if key not in metadata]
-    is_foreign = any(key in metadata for key in SIDECAR_KEYS)
-    if is_foreign:
-        missing += [key for key in SIDECAR_KEYS if key not in metadata]
     if missing:
         raise ModelFileError(f"lacks {', '.join(missing)}; found {', '.join(sorted(metadata)) or 'no metadata'}")
     _expect_one_of("metric", metadata["metric"], ("true", "false"))
@@ -145,8 +144,14 @@ def parse_metadata(metadata: Mapping[str, str], width: int, height: int) -> Mode
         kind=metadata["kind"],
         color=metadata["input.color"],
         output=metadata["output"],
-        float_input=_float_input(metadata) if is_foreign else None,
+        float_input=float_input,
     )
+
+
+def parse_float_input(metadata: Mapping[str, str]) -> FloatInput:
+    """How a foreign model wants its image, from its sidecar."""
+    mean = _numbers("input.mean", metadata["input.mean"], 3)
+    return FloatInput(metadata["input.layout"], mean, _numbers("input.std", metadata["input.std"], 3))
 
 
 def read_sidecar(path: Path) -> dict[str, str]:
@@ -176,11 +181,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_as_text(item) for item in value)
     return str(value)
-
-
-def _float_input(metadata: Mapping[str, str]) -> FloatInput:
-    mean = _numbers("input.mean", metadata["input.mean"], 3)
-    return FloatInput(metadata["input.layout"], mean, _numbers("input.std", metadata["input.std"], 3))
 
 
 def _numbers(key: str, text: str, count: int) -> tuple[float, ...]:
