@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from depth_node.synthetic.noise import Float, edge, fractal_noise, hash_unit, lattice_key, stripe, stripes
 from depth_node.synthetic.world import Color, Street
 
-_LINE_PAINT = (0.86, 0.86, 0.82)
-_GLASS_DARK = (0.10, 0.13, 0.17)
-
 
 @dataclass(frozen=True)
 class Surface:
     """N surface points, all arrays axis first; positions, normals and footprints in the object's frame, metres.
 
-    position, normal, footprint (extent of the pixel along each axis), color (albedo), half_size: [3, N]. seed: uint32 [N].
+    position, normal, footprint (extent of the pixel along each axis), color (albedo), half_size: [3, N].
+    seed: uint32 [N].
     """
 
     position: Float
@@ -30,9 +28,14 @@ class Surface:
     seed: NDArray[np.uint32]
 
 
-def mix(base: Float, color: Color | Float, coverage: Float) -> Float:
-    """Base albedo [3, N] with `color` painted over it by coverage [N]."""
-    return base + coverage * (np.reshape(np.asarray(color, np.float32), (3, -1)) - base)
+def column(color: Color) -> Float:
+    """[3, 1], to go with arrays [3, N]."""
+    return np.array(color, np.float32)[:, None]
+
+
+def mix(base: Float, color: Float, coverage: Float) -> Float:
+    """Base albedo [3, N] with `color` [3, N] or [3, 1] painted over it by coverage [N]."""
+    return base + coverage * (color - base)
 
 
 def _facade(surface: Surface) -> Float:
@@ -59,13 +62,13 @@ def _facade(surface: Surface) -> Float:
     brightness = hash_unit(lattice_key(cells, surface.seed + along_x))
     blurred = np.maximum(across_footprint / column_width, up_footprint / storey)
     brightness = 0.35 + (brightness - 0.35) * np.clip(2 - 4 * blurred, 0, 1)
-    glass = np.float32([[0.10], [0.13], [0.17]]) + 0.45 * brightness**3 * np.float32([[0.9], [1.0], [1.1]])
+    glass = column((0.10, 0.13, 0.17)) + 0.45 * brightness**3 * column((0.9, 1.0, 1.1))
 
-    grain = fractal_noise(surface.position, surface.footprint, surface.seed, (2.5, 2.5, 2.5), octaves=7)
-    wall = surface.color * (1 + 0.22 * grain)
+    grain = fractal_noise(surface.position, surface.footprint, surface.seed, (1.5, 1.5, 1.5), octaves=7, gain=0.8)
+    wall = surface.color * np.clip(1 + 0.20 * grain, 0.2, None)
     wall = wall * (1 - 0.35 * edge(0.7 - up, up_footprint))  # plinth
-    wall = wall * (1 - 0.25 * stripe(np.mod(up, storey), 0.0, 0.25, up_footprint))  # cornices
-    frame = mix(wall, (0.85, 0.84, 0.80), 0.8 * window(0.22))
+    wall = wall * (1 - 0.25 * stripes(up, storey, 0.08, up_footprint))  # cornices
+    frame = mix(wall, column((0.85, 0.84, 0.80)), 0.8 * window(0.22))
     return mix(frame, glass, window(0.0))
 
 
@@ -75,7 +78,7 @@ def _plain(surface: Surface) -> Float:
 
 
 def _foliage(surface: Surface) -> Float:
-    leaves = fractal_noise(surface.position, surface.footprint, surface.seed, (0.9, 0.9, 0.9), octaves=5, gain=0.85)
+    leaves = fractal_noise(surface.position, surface.footprint, surface.seed, (0.9, 0.9, 0.9), octaves=6, gain=0.9)
     underside = 0.75 + 0.25 * surface.normal[2]
     return surface.color * np.clip(1 + 0.65 * leaves, 0.15, None) * underside
 
@@ -93,11 +96,11 @@ def _paint(surface: Surface) -> Float:
     fx, fy, fz = surface.footprint / surface.half_size
     at_end = np.abs(surface.normal[0]) > 0.5
     lamp = at_end * stripe(np.abs(y), 0.78, 0.30, fy) * stripe(z, 0.25, 0.5, fz)
-    body = mix(body, np.where(x > 0, np.float32([[0.9], [0.9], [0.85]]), np.float32([[0.6], [0.06], [0.05]])), lamp)
+    body = mix(body, np.where(x > 0, column((0.9, 0.9, 0.85)), column((0.6, 0.06, 0.05))), lamp)
     plate = at_end * stripe(y, 0.0, 0.5, fy) * stripe(z, -0.3, 0.3, fz)
-    body = mix(body, (0.8, 0.8, 0.7), plate)
+    body = mix(body, column((0.8, 0.8, 0.7)), plate)
     door = (np.abs(surface.normal[1]) > 0.5) * (stripe(np.abs(x - 0.05), 0.3, 0.02, fx))
-    return mix(body, (0.05, 0.05, 0.05), np.maximum(0.7 * door, 0.7 * edge(-0.75 - z, fz)))
+    return mix(body, column((0.05, 0.05, 0.05)), np.maximum(0.7 * door, 0.7 * edge(-0.75 - z, fz)))
 
 
 def _glass(surface: Surface) -> Float:
@@ -105,13 +108,15 @@ def _glass(surface: Surface) -> Float:
     x, _, z = surface.position / surface.half_size
     fx, _, fz = surface.footprint / surface.half_size
     pane = stripe(z, 0.45, 0.55, fz) * (1 - stripe(x, 0.05, 0.10, fx))
-    return mix(surface.color * (1 + 0.25 * surface.normal[2]), _GLASS_DARK, pane)
+    return mix(surface.color * (1 + 0.25 * surface.normal[2]), column((0.10, 0.13, 0.17)), pane)
 
 
 def _tyre(surface: Surface) -> Float:
     radius = np.hypot(surface.position[0], surface.position[1]) / surface.half_size[0]
     footprint = np.hypot(surface.footprint[0], surface.footprint[1]) / surface.half_size[0]
-    return mix(surface.color, (0.55, 0.55, 0.57), edge(0.62 - radius, footprint) * (np.abs(surface.normal[2]) > 0.5))
+    return mix(
+        surface.color, column((0.55, 0.55, 0.57)), edge(0.62 - radius, footprint) * (np.abs(surface.normal[2]) > 0.5)
+    )
 
 
 ALBEDO: dict[str, Callable[[Surface], Float]] = {
@@ -130,7 +135,9 @@ def street_albedo(street: Street, position: Float, footprint: Float) -> Float:
     x, y = position[0].astype(np.float64), position[1].astype(np.float64)
     lateral = street.lateral(x, y).astype(np.float32)
     slope = street.slope(x)
-    along = (x + slope * (y - street.center(x)) / (1 + slope**2)).astype(np.float32)  # x of the centre line's nearest point
+    along = (x + slope * (y - street.center(x)) / (1 + slope**2)).astype(
+        np.float32
+    )  # x of the centre line's nearest point
     cosine = (1 / np.sqrt(1 + slope**2)).astype(np.float32)
     sine = np.abs(slope).astype(np.float32) * cosine
     lateral_footprint = sine * footprint[0] + cosine * footprint[1]
@@ -139,20 +146,20 @@ def street_albedo(street: Street, position: Float, footprint: Float) -> Float:
     plane, extent = np.stack([along, lateral]), np.stack([along_footprint, lateral_footprint])
 
     wear = fractal_noise(plane, extent, seed, (6.0, 0.8), octaves=2)
-    grain = fractal_noise(plane, extent, seed + np.uint32(1), (0.8, 0.5), octaves=5)
-    road = np.float32(street.asphalt)[:, None] * (1 + 0.16 * wear + 0.20 * grain)
+    grain = fractal_noise(plane, extent, seed + np.uint32(1), (0.8, 0.4), octaves=6, gain=0.8)
+    road = column(street.asphalt) * np.clip(1 + 0.16 * wear + 0.20 * grain, 0.2, None)
     dashes = stripes(along, 9.0, 1 / 3, along_footprint)
     line = stripe(lateral, 0.0, 0.15, lateral_footprint) * dashes
     side = stripe(np.abs(lateral), street.road_half_width - 2.2, 0.12, lateral_footprint)
-    road = mix(road, _LINE_PAINT, np.clip(line + side, 0, 1) * (0.85 + 0.15 * grain))
+    road = mix(road, column((0.86, 0.86, 0.82)), np.clip(line + side, 0, 1) * (0.85 + 0.15 * grain))
 
     beyond = np.abs(lateral) - street.road_half_width
     tiles = np.maximum(
         stripes(along - 0.3, 0.6, 0.04, along_footprint), stripes(lateral - 0.3, 0.6, 0.04, lateral_footprint)
     )
-    pavement = np.float32(street.pavement)[:, None] * (1 + 0.15 * wear + 0.15 * grain - 0.35 * tiles)
-    pavement = mix(pavement, (0.66, 0.65, 0.62), 0.8 * edge(0.18 - beyond, lateral_footprint))  # kerbstone
+    pavement = column(street.pavement) * np.clip(1 + 0.15 * wear + 0.15 * grain - 0.35 * tiles, 0.2, None)
+    pavement = mix(pavement, column((0.66, 0.65, 0.62)), 0.8 * edge(0.18 - beyond, lateral_footprint))  # kerbstone
     tufts = fractal_noise(plane, extent, seed + np.uint32(2), (1.6, 1.6), octaves=6, gain=0.85)
-    grass = np.float32(street.grass)[:, None] * np.clip(1 + 0.45 * tufts, 0.1, None)
+    grass = column(street.grass) * np.clip(1 + 0.45 * tufts, 0.1, None)
     ground = mix(road, pavement, edge(beyond, lateral_footprint))
     return mix(ground, grass, edge(beyond - street.pavement_width, lateral_footprint))

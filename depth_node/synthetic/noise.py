@@ -1,18 +1,19 @@
 """Procedural patterns that are functions of a surface point, band-limited by the pixel's footprint on the surface.
 
-Without the band limit, detail finer than a pixel would alias: it would flicker from frame to frame, and no warp by true depth
-could reproduce it. Arrays are stored axis first, [D, N] for N points in D dimensions, so that every axis is contiguous.
+Without the band limit, detail finer than a pixel would alias: it would flicker from frame to frame, and no warp by
+true depth could reproduce it. Arrays are stored axis first, [D, N] for N points in D dimensions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+Float = NDArray[np.floating[Any]]
 
 _AXIS_PRIMES = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA77), np.uint32(0xC2B2AE3D))
 _SEED_PRIME = np.uint32(0x27D4EB2F)
@@ -44,10 +45,10 @@ def value_noise(coordinates: Float, seed: NDArray[np.uint32]) -> Float:
     key = lattice_key(floor.astype(np.int32), seed)
     total = np.zeros(coordinates.shape[1], np.float32)
     for corner in product((0, 1), repeat=len(coordinates)):
-        corner_key, weight = key, np.float32(1)
+        corner_key, weight = key, np.ones_like(total)
         for axis, step in enumerate(corner):
             corner_key = corner_key + _AXIS_PRIMES[axis] if step else corner_key
-            weight = weight * (upper[axis] if step else 1 - upper[axis])
+            weight *= upper[axis] if step else 1 - upper[axis]
         total += weight * hash_unit(corner_key)
     return total
 
@@ -57,8 +58,8 @@ def fractal_noise(
 ) -> Float:
     """Sum of octaves of value noise around 0, amplitude about 1. points, footprint: metres [D, N].
 
-    `cell` is the coarsest cell per axis in metres; each octave halves it. An octave fades out where a pixel covers more than a
-    fifth of its cell and is gone at half a cell (the sampling theorem's limit).
+    `cell` is the coarsest cell per axis in metres; each octave halves it. An octave fades out where a pixel covers more
+    than a fifth of its cell and is gone at half a cell (the sampling theorem's limit).
     """
     size = np.asarray(cell, np.float32)[:, None]
     ratio = np.max(footprint / size, axis=0)
@@ -87,7 +88,10 @@ def stripe(position: Float, center: float, width: float, footprint: Float) -> Fl
 
 
 def stripes(position: Float, period: Float | float, duty: Float | float, footprint: Float) -> Float:
-    """Coverage in [0, 1] of stripes centred on multiples of `period` that fill `duty` of it; its mean where too fine."""
+    """Coverage in [0, 1] of stripes centred on multiples of `period` that fill `duty` of it; their mean where too fine.
+
+    period in metres, duty in 0..1; each one number or one per point.
+    """
     distance = np.abs(position - period * np.round(position / period))
     sharp = edge(duty * period / 2 - distance, footprint)
     return sharp + (duty - sharp) * np.clip(2 * (2 * footprint / period) - 1, 0, 1)

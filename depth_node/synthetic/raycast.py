@@ -5,7 +5,7 @@ A pixel's ray is camera centre + z * d with d = R (x/z, y/z, 1), so that the ray
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -33,8 +33,8 @@ class Rays:
 
     @classmethod
     def of(cls, camera: PinholeCamera, T_world_camera: Float64) -> Rays:
-        x = (np.arange(camera.width) - camera.cx) / camera.fx
-        y = (np.arange(camera.height) - camera.cy) / camera.fy
+        x = (np.arange(camera.width, dtype=np.float64) - camera.cx) / camera.fx
+        y = (np.arange(camera.height, dtype=np.float64) - camera.cy) / camera.fy
         return cls(x, y, T_world_camera)
 
     def directions(self, matrix: Float64, rows: slice, columns: slice) -> Float64:
@@ -52,17 +52,16 @@ def cast(
     What is hit is the index into `primitives`, GROUND or NOTHING.
     """
     shape = (len(rays.y), len(rays.x))
-    depth = np.full(shape, max_range)
+    depth = np.full(shape, max_range, np.float64)
     index = np.full(shape, NOTHING, np.int32)
     if street is not None:
         ground = _ground_depth(street, rays)
         index[ground < depth] = GROUND
         np.minimum(depth, ground, out=depth)
-    for number, rows, columns in _screen_rectangles(primitives, rays, max_range):
-        primitive = primitives[number]
-        to_unit = np.diag(1 / np.array([*primitive.half_size, 1.0])) @ np.linalg.inv(primitive.T_world_object)
+    for primitive, number, rows, columns in _in_view(primitives, rays, max_range):
+        to_unit = np.linalg.inv(primitive.T_world_object)[:3] / np.array(primitive.half_size)[:, None]
         to_unit = to_unit @ rays.T_world_camera
-        hit = _INTERSECT[primitive.shape](to_unit[:3, 3], rays.directions(to_unit[:3, :3], rows, columns))
+        hit = _INTERSECT[primitive.shape](to_unit[:, 3], rays.directions(to_unit[:, :3], rows, columns))
         window = depth[rows, columns]
         closer = (hit > NEAR) & (hit < window)
         np.copyto(window, hit, where=closer)
@@ -71,12 +70,12 @@ def cast(
     return depth, index
 
 
-def _screen_rectangles(
+def _in_view(
     primitives: Sequence[Primitive], rays: Rays, max_range: float
-) -> list[tuple[int, slice, slice]]:
-    """Index and pixel rectangle (rows, columns) of each primitive whose bounding box reaches into the image."""
+) -> Iterator[tuple[Primitive, int, slice, slice]]:
+    """Primitives whose bounding boxes reach into the image: with index and rectangle of pixels (rows, columns)."""
     if not primitives:
-        return []
+        return
     poses = np.linalg.inv(rays.T_world_camera) @ np.stack([p.T_world_object for p in primitives])
     half_sizes = np.array([p.half_size for p in primitives])
     corners = np.einsum("pij,pkj->pki", poses[:, :3, :3], half_sizes[:, None] * _CORNERS) + poses[:, None, :3, 3]
@@ -96,8 +95,9 @@ def _screen_rectangles(
         last = np.searchsorted(grid, np.where(visible, position, -np.inf).max(axis=1), "right")
         bounds += [first, last]
     left, right, top, bottom = bounds
-    seen = np.flatnonzero((left < right) & (top < bottom))
-    return [(int(i), slice(int(top[i]), int(bottom[i])), slice(int(left[i]), int(right[i]))) for i in seen]
+    for number in np.flatnonzero((left < right) & (top < bottom)).tolist():
+        rows, columns = slice(int(top[number]), int(bottom[number])), slice(int(left[number]), int(right[number]))
+        yield primitives[number], number, rows, columns
 
 
 # Each takes the ray's origin [3] and directions [3, h, w] in the frame where the solid has half extents of 1,
@@ -157,19 +157,32 @@ def _ground_depth(street: Street, rays: Rays) -> Float64:
     direction = direction[:, down]
     raised = (street.kerb_height - origin[2]) / direction[2]
     road = -origin[2] / direction[2]
-    on_road = np.abs(_lateral_at(street, origin, direction, raised)) < street.road_half_width
-    hit = np.where(on_road, road, raised)
-    # Rays that pass over the kerb's edge and come out of the road's side before they reach the road end on the kerb's face.
-    outside = np.abs(_lateral_at(street, origin, direction, road)) > street.road_half_width
-    kerb = np.flatnonzero(on_road & outside)
-    near, far = raised[kerb], road[kerb]
-    for _ in range(40):
-        middle = (near + far) / 2
-        inside = np.abs(_lateral_at(street, origin, direction[:, kerb], middle)) < street.road_half_width
-        near, far = np.where(inside, middle, near), np.where(inside, far, middle)
-    hit[kerb] = near
+    on_road = np.flatnonzero(np.abs(_lateral_at(street, origin, direction, raised)) < street.road_half_width)
+    hit = raised
+    hit[on_road] = _road_or_kerb(street, origin, direction[:, on_road], raised[on_road], road[on_road])
     depth[down] = hit
     return depth
+
+
+def _road_or_kerb(street: Street, origin: Float64, direction: Float64, over: Float64, road: Float64) -> Float64:
+    """Ray parameter at which rays hit that are over the road at parameter `over`, at the kerb's height.
+
+    They reach z = 0 at parameter `road`. Those that leave the road's sides in between hit the kerb's face: found by
+    false position, as the distance is almost linear in the ray parameter.
+    """
+    hit = road.copy()
+    beyond = np.abs(_lateral_at(street, origin, direction, road)) - street.road_half_width
+    face = np.flatnonzero(beyond > 0)
+    near, far, outside, rays = over[face], road[face], beyond[face], direction[:, face]
+    inside = np.abs(_lateral_at(street, origin, rays, near)) - street.road_half_width
+    for _ in range(6):
+        middle = near - inside * (far - near) / (outside - inside)
+        distance = np.abs(_lateral_at(street, origin, rays, middle)) - street.road_half_width
+        still = distance < 0
+        near, inside = np.where(still, middle, near), np.where(still, distance, inside)
+        far, outside = np.where(still, far, middle), np.where(still, outside, distance)
+    hit[face] = middle
+    return hit
 
 
 def _lateral_at(street: Street, origin: Float64, direction: Float64, t: Float64) -> Float64:

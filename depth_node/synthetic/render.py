@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
-from depth_node.synthetic.materials import ALBEDO, Surface, street_albedo
+from depth_node.synthetic.materials import ALBEDO, Surface, column, street_albedo
 from depth_node.synthetic.noise import Float, fractal_noise
 from depth_node.synthetic.raycast import GROUND, NOTHING, Rays, cast
 from depth_node.synthetic.world import Float64, Primitive, Street, World
@@ -30,28 +32,73 @@ def render(
     rays = Rays.of(camera, T_world_camera)
     depth, index = cast(world.primitives, world.street, rays, world.max_range)
     directions = rays.directions(T_world_camera[:3, :3], slice(None), slice(None))
-
-    color = np.empty((3, *depth.shape), np.float32)
-    sky = index == NOTHING
-    color[:, sky] = _sky(world, directions[:, sky])
-    ground = index == GROUND
-    if world.street is not None and ground.any():
-        color[:, ground] = _ground(world, world.street, camera, rays, directions[:, ground], depth[ground])
-    solid = index >= 0
-    if solid.any():
-        color[:, solid] = _solids(world, camera, rays, directions[:, solid], depth[solid], index[solid])
-    haze = np.exp(depth[~sky] / -world.haze).astype(np.float32)
-    color[:, ~sky] = _column(world.horizon) + haze * (color[:, ~sky] - _column(world.horizon))
-
+    color, normal = _shade(world, camera, rays, directions.reshape(3, -1), depth.ravel(), index.ravel())
+    color, normal = color.reshape(3, *depth.shape), normal.reshape(3, *depth.shape)
+    _smooth_outlines(color, world, camera, T_world_camera, index, normal)
     rgb = (np.clip(color, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
-    return np.ascontiguousarray(rgb), np.where(sky, np.nan, depth).astype(np.float32)
+    return np.ascontiguousarray(rgb), np.where(index == NOTHING, np.nan, depth).astype(np.float32)
+
+
+def _smooth_outlines(
+    color: Float, world: World, camera: PinholeCamera, T_world_camera: Float64, index: NDArray[np.int32], normal: Float
+) -> None:
+    """Replaces the colour [3, H, W] of pixels on outlines and creases by the mean of four samples around the centre."""
+    height, width = index.shape
+    rays = Rays.of(camera.resized(2 * width, 2 * height), T_world_camera)
+    fine_depth, fine_index = cast(world.primitives, world.street, rays, world.max_range)
+    outline = np.zeros(index.shape, bool)
+    for right, down in product((0, 1), repeat=2):
+        outline |= fine_index[down::2, right::2] != index
+    bend_down = np.sum(normal[:, :-1] * normal[:, 1:], axis=0) < 0.8
+    bend_right = np.sum(normal[:, :, :-1] * normal[:, :, 1:], axis=0) < 0.8
+    outline[:-1] |= bend_down
+    outline[1:] |= bend_down
+    outline[:, :-1] |= bend_right
+    outline[:, 1:] |= bend_right
+    rows, columns = np.nonzero(outline)
+    fine_rows = (2 * rows + np.array([[0], [0], [1], [1]])).ravel()
+    fine_columns = (2 * columns + np.array([[0], [1], [0], [1]])).ravel()
+    rotation = T_world_camera[:3, :3]
+    rays_there = np.stack([rays.x[fine_columns], rays.y[fine_rows], np.ones(len(fine_rows))])
+    samples, _ = _shade(
+        world,
+        camera,
+        rays,
+        rotation @ rays_there,
+        fine_depth[fine_rows, fine_columns],
+        fine_index[fine_rows, fine_columns],
+    )
+    color[:, rows, columns] = samples.reshape(3, 4, -1).mean(axis=1)
+
+
+def _shade(
+    world: World, camera: PinholeCamera, rays: Rays, directions: Float64, depth: Float64, index: NDArray[np.int32]
+) -> tuple[Float, Float]:
+    """Colour and world normal [3, N] (of the sky: up) of what rays of world directions [3, N] (of z-depth 1) hit."""
+    color = np.empty(directions.shape, np.float32)
+    normal = np.zeros(directions.shape, np.float32)
+    normal[2] = 1
+    sky, ground, solid = (np.flatnonzero(which) for which in (index == NOTHING, index == GROUND, index >= 0))
+    color[:, sky] = _sky(world, directions[:, sky])
+    if world.street is not None and ground.size:
+        color[:, ground], normal[:, ground] = _ground(
+            world, world.street, camera, rays, directions[:, ground], depth[ground]
+        )
+    if solid.size:
+        color[:, solid], normal[:, solid] = _solids(
+            world, camera, rays, directions[:, solid], depth[solid], index[solid]
+        )
+    seen = np.flatnonzero(index != NOTHING)
+    clear = np.exp(depth[seen] / -world.haze).astype(np.float32)
+    color[:, seen] = column(world.horizon) + clear * (color[:, seen] - column(world.horizon))
+    return color, normal
 
 
 def _sky(world: World, directions: Float64) -> Float:
     """A gradient with clouds; a function of the direction alone, since the sky is at infinity."""
     unit = directions / np.linalg.norm(directions, axis=0)
     elevation = np.clip(unit[2], 0, 1).astype(np.float32)
-    color = _column(world.horizon) + elevation**0.5 * (_column(world.sky) - _column(world.horizon))
+    color = column(world.horizon) + elevation**0.5 * (column(world.sky) - column(world.horizon))
     on_layer = (unit[:2] / (elevation + 0.15)).astype(np.float32)
     seed = np.full(elevation.shape, world.seed, np.uint32)
     clouds = fractal_noise(on_layer, np.full_like(on_layer, 0.02), seed, (1.2, 1.2), octaves=4)
@@ -60,7 +107,7 @@ def _sky(world: World, directions: Float64) -> Float:
 
 def _ground(
     world: World, street: Street, camera: PinholeCamera, rays: Rays, directions: Float64, depth: Float64
-) -> Float:
+) -> tuple[Float, Float]:
     position = rays.T_world_camera[:3, 3, None] + depth * directions
     normal = np.zeros_like(position)
     normal[2] = 1
@@ -72,42 +119,43 @@ def _ground(
     footprint = _footprint(camera, rays.T_world_camera[:3, :3, None], directions, normal, depth)
     position32 = position.astype(np.float32)
     albedo = street_albedo(street, position32, footprint)
-    return albedo * _light(world, normal.astype(np.float32)) * _shadows(world, position32[:2])
+    normal32 = normal.astype(np.float32)
+    return albedo * _light(world, normal32) * _shadows(world, position32[:2]), normal32
 
 
 def _solids(
     world: World, camera: PinholeCamera, rays: Rays, directions: Float64, depth: Float64, index: NDArray[np.int32]
-) -> Float:
-    seen, index = np.unique(index, return_inverse=True)
+) -> tuple[Float, Float]:
+    seen, which = np.unique(index, return_inverse=True)
     primitives = [world.primitives[i] for i in seen]
     rotation = np.stack([p.T_world_object[:3, :3] for p in primitives])  # object to world
     center = np.stack([p.T_world_object[:3, 3] for p in primitives])
-    half_size = np.array([p.half_size for p in primitives]).T[:, index]
-    to_object = np.ascontiguousarray(rotation.transpose(2, 1, 0)[..., index])  # [3, 3, N]
+    half_size = np.array([p.half_size for p in primitives]).T[:, which]
+    to_object = np.ascontiguousarray(rotation.transpose(2, 1, 0)[..., which])  # [3, 3, N]
 
-    offset = rays.T_world_camera[:3, 3, None] + depth * directions - center.T[:, index]
+    offset = rays.T_world_camera[:3, 3, None] + depth * directions - center.T[:, which]
     position = np.einsum("ijn,jn->in", to_object, offset)
-    normal = _normals(np.array([p.shape for p in primitives])[index], position / half_size)
+    normal = _normals(np.array([p.shape for p in primitives])[which], position / half_size)
     normal /= half_size
     normal /= np.linalg.norm(normal, axis=0)
-    camera_to_object = np.stack([r.T @ rays.T_world_camera[:3, :3] for r in rotation]).transpose(1, 2, 0)[..., index]
+    camera_to_object = np.stack([r.T @ rays.T_world_camera[:3, :3] for r in rotation]).transpose(1, 2, 0)[..., which]
     local_directions = np.einsum("ijn,jn->in", to_object, directions)
     footprint = _footprint(camera, camera_to_object, local_directions, normal, depth)
     surface = Surface(
         position=position.astype(np.float32),
         normal=normal.astype(np.float32),
         footprint=footprint,
-        color=np.array([p.color for p in primitives], np.float32).T[:, index],
+        color=np.array([p.color for p in primitives], np.float32).T[:, which],
         half_size=half_size.astype(np.float32),
-        seed=np.array([p.seed for p in primitives], np.uint32)[index],
+        seed=np.array([p.seed for p in primitives], np.uint32)[which],
     )
     albedo = np.empty_like(surface.color)
-    materials = np.array([p.material for p in primitives])[index]
+    materials = np.array([p.material for p in primitives])[which]
     for material in np.unique(materials):
         chosen = np.flatnonzero(materials == material)
         albedo[:, chosen] = ALBEDO[material](_select(surface, chosen))
     world_normal = np.einsum("ijn,in->jn", to_object, normal).astype(np.float32)
-    return albedo * _light(world, world_normal)
+    return albedo * _light(world, world_normal), world_normal
 
 
 def _select(surface: Surface, chosen: NDArray[np.int64]) -> Surface:
@@ -134,9 +182,7 @@ def _normals(shapes: NDArray[np.str_], unit: Float64) -> Float64:
     return normal
 
 
-def _footprint(
-    camera: PinholeCamera, rotation: Float64, directions: Float64, normal: Float64, depth: Float64
-) -> Float:
+def _footprint(camera: PinholeCamera, rotation: Float64, directions: Float64, normal: Float64, depth: Float64) -> Float:
     """Extent [3, N] of one pixel on the surface along each axis, metres (ray differentials, Igehy 1999).
 
     rotation: camera to the frame of directions and normals, [3, 3, N] or [3, 3, 1]; directions have a z-depth of 1.
@@ -157,7 +203,7 @@ def _light(world: World, normal: Float) -> Float:
 
 
 def _shadows(world: World, position: Float) -> Float:
-    """Share of light [N] left on the ground at world points [2, N]: one soft blot per caster, along the sun's direction."""
+    """Share of light [N] left on the ground at world points [2, N]: a soft blot per caster, away from the sun."""
     light = np.ones(position.shape[1], np.float32)
     lean = np.array(world.sun[:2]) / world.sun[2]
     near = position.min(axis=1) - 10, position.max(axis=1) + 10
@@ -186,7 +232,3 @@ def _darken(light: Float, position: Float, center: Float64, caster: Primitive) -
         ramp = np.clip((size + softness / 2 - distance) / softness, 0, 1)
         cover = cover * ramp * ramp * (3 - 2 * ramp)
     light[close] *= 1 - 0.5 * cover
-
-
-def _column(color: tuple[float, float, float]) -> Float:
-    return np.array(color, np.float32)[:, None]

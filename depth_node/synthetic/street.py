@@ -50,7 +50,7 @@ class SyntheticFrame:
 
 
 def street_world(seed: int, length: float = 400.0) -> World:
-    """A street of `length` metres with houses, trees, lamp posts, signs, hedges and parked cars; each seed another one."""
+    """A street of `length` metres with houses, trees, lamp posts, signs, hedges and parked cars, drawn from `seed`."""
     rng = np.random.default_rng(seed)
     street = Street(
         bends=((rng.uniform(4, 12), rng.uniform(110, 170), rng.uniform(0, 6.28)), (1.0, 47.0, rng.uniform(0, 6.28))),
@@ -124,9 +124,7 @@ def car(T_world_ground: Float64, color: Color, seed: int, scale: float = 1.0) ->
         paint = (0.06, 0.06, 0.06) if material == "tyre" else color
         return Primitive(shape, T_world_part, half, material, paint, seed, casts_shadow=material == "paint")
 
-    wheels = [
-        part("cylinder", (x, y, 0.32), (0.32, 0.32, 0.11), "tyre") for x in (-1.3, 1.35) for y in (-0.78, 0.78)
-    ]
+    wheels = [part("cylinder", (x, y, 0.32), (0.32, 0.32, 0.11), "tyre") for x in (-1.3, 1.35) for y in (-0.78, 0.78)]
     body = part("box", (0.0, 0.0, 0.60), (2.1, 0.86, 0.36), "paint")
     bonnet = part("ellipsoid", (0.0, 0.0, 0.72), (2.14, 0.84, 0.34), "paint")
     cabin = part("ellipsoid", (-0.25, 0.0, 0.90), (1.55, 0.80, 0.62), "glass")
@@ -204,7 +202,9 @@ def _furniture(rng: np.random.Generator, street: Street, side: float, length: fl
     return things
 
 
-def _parked_cars(rng: np.random.Generator, street: Street, side: float, length: float, density: float) -> list[Primitive]:
+def _parked_cars(
+    rng: np.random.Generator, street: Street, side: float, length: float, density: float
+) -> list[Primitive]:
     cars: list[Primitive] = []
     arc = rng.uniform(4, 12)
     while arc < length + 100:

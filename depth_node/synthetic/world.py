@@ -1,4 +1,4 @@
-"""What a synthetic world is made of. World frame as REP 103: x forward, y left, z up, metres; the road lies at z = 0."""
+"""What a synthetic world is made of. World frame as REP 103: x forward, y left, z up, metres; the road is at z = 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Float64 = NDArray[np.float64]
 class Primitive:
     """A solid with a pose, an appearance and a size.
 
-    half_size: half extents along the object's axes (box), radii (ellipsoid), or radii and half height along z (cylinder).
+    half_size: half extents along the object's axes (box), radii (ellipsoid), radii and half height along z (cylinder).
     color: albedo, RGB in 0..1. seed: which variant of the material's random pattern.
     """
 
@@ -36,7 +36,7 @@ class Primitive:
 class Street:
     """The ground: a road along a bending centre line y = f(x), with kerbs and pavements raised above it, then grass.
 
-    bends: (amplitude m, wavelength m, phase rad) of the sines that f is the sum of; f(0) = 0. No bends: straight along x.
+    bends: (amplitude m, wavelength m, phase rad) of the sines that f is the sum of, shifted to f(0) = 0.
     """
 
     bends: tuple[tuple[float, float, float], ...] = ()
@@ -61,14 +61,17 @@ class Street:
         return (y - self.center(x)) / np.sqrt(1 + self.slope(x) ** 2)
 
     def pose(self, arc: float, lateral: float, height: float, yaw: float = 0.0) -> Float64:
-        """T_world_object [4, 4] of an upright object at `arc` metres along the road, `lateral` metres left of its centre.
+        """T_world_object [4, 4] of an upright object: x along the road at `arc` metres, turned left by `yaw` radians.
 
-        Its x axis points along the road, turned left by `yaw` radians.
+        lateral: metres to the left of the centre line.
+
+        Raises:
+            ValueError: `arc` is off the street.
         """
         arcs, xs = _arc_table(self)
         if not arcs[0] <= arc <= arcs[-1]:
             raise ValueError(f"arc {arc} m is outside the street, which runs from {arcs[0]:.0f} m to {arcs[-1]:.0f} m")
-        x = np.interp(arc, arcs, xs)
+        x = np.asarray(np.interp(arc, arcs, xs))
         heading = float(np.arctan(self.slope(x)))
         matrix = yaw_matrix(heading + yaw)
         matrix[:3, 3] = x - lateral * np.sin(heading), self.center(x) + lateral * np.cos(heading), height

@@ -21,7 +21,7 @@ IMU_TO_VELO = "calib_imu_to_velo.txt"
 
 
 def read_calibration(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Entries of one `name: number number ...` file as flat arrays; entries that are no numbers (dates) are left out."""
+    """Entries of one `name: number number ...` file as flat arrays; entries without numbers (dates) left out."""
     entries = {}
     for line in path.read_text().splitlines():
         name, _, text = line.partition(":")
@@ -37,21 +37,16 @@ def read_calibration(path: Path) -> dict[str, NDArray[np.float64]]:
 def rectified_camera(calib_cam_to_cam: Path, camera: int, width: int, height: int) -> PinholeCamera:
     """Pinhole camera of rectified image `camera` (0 to 3) as stored at width x height.
 
-    KITTI's K has the centre of the first pixel at (0, 0). It holds for the calibration's own resolution (S_rect): frames
-    stored smaller get theirs by x' = (x + 0.5) s - 0.5.
+    KITTI's K has the centre of the first pixel at (0, 0), and holds for the calibration's own resolution (S_rect).
+
+    Raises:
+        CameraError: an entry is missing or has too few or too many numbers.
     """
     calibration = read_calibration(calib_cam_to_cam)
     projection = _entry(calibration, f"P_rect_{camera:02d}", (3, 4), calib_cam_to_cam)
-    calibrated_width, calibrated_height = _entry(calibration, f"S_rect_{camera:02d}", (2,), calib_cam_to_cam)
-    sx, sy = width / calibrated_width, height / calibrated_height
-    return PinholeCamera(
-        width=width,
-        height=height,
-        fx=float(projection[0, 0] * sx),
-        fy=float(projection[1, 1] * sy),
-        cx=float((projection[0, 2] + 0.5) * sx - 0.5),
-        cy=float((projection[1, 2] + 0.5) * sy - 0.5),
-    )
+    own_width, own_height = _entry(calibration, f"S_rect_{camera:02d}", (2,), calib_cam_to_cam)
+    fx, fy, cx, cy = (float(projection[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return PinholeCamera(int(own_width), int(own_height), fx, fy, cx, cy).resized(width, height)
 
 
 def camera_from_camera0(calib_cam_to_cam: Path, camera: int) -> NDArray[np.float64]:
@@ -81,7 +76,7 @@ def _rigid_file(path: Path) -> NDArray[np.float64]:
     return _transform(_entry(calibration, "R", (3, 3), path), _entry(calibration, "T", (3,), path))
 
 
-def _transform(rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> NDArray[np.float64]:
+def _transform(rotation: NDArray[np.floating], translation: NDArray[np.floating]) -> NDArray[np.float64]:
     matrix = np.eye(4)
     matrix[:3, :3] = rotation
     matrix[:3, 3] = translation
