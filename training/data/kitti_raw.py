@@ -98,8 +98,7 @@ def _drive_folders(root: Path, drives: Sequence[str] | None, missing: MissingFil
 def _listed(root: Path, split_file: Path, depth_root: Path | None, missing: MissingFiles) -> list[FrameRecord]:
     if not split_file.is_file():
         raise DataError(f"no split file {split_file}: expected a list of `DATE/DRIVE INDEX l|r`")
-    wanted = [line.split() for line in split_file.read_text().splitlines() if line.strip()]
-    listed = [(root / folder, SPLIT_CAMERA[side], int(index)) for folder, index, side in wanted]
+    listed = _split_entries(root, split_file)
     found: dict[tuple[Path, str, int], FrameRecord] = {}
     for drive, camera in dict.fromkeys((drive, camera) for drive, camera, _ in listed):
         if (drive / camera).is_dir():
@@ -113,6 +112,20 @@ def _listed(root: Path, split_file: Path, depth_root: Path | None, missing: Miss
         elif found[drive, camera, index].depth is None:
             missing.add("depth", drive / camera / "data" / f"{index:010d}")
     return [found[key] for key in listed if key in found]
+
+
+def _split_entries(root: Path, split_file: Path) -> list[tuple[Path, str, int]]:
+    """Drive, camera and frame number of each line."""
+    entries = []
+    for number, line in enumerate(split_file.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            drive, index, side = line.split()
+            entries.append((root / drive, SPLIT_CAMERA[side], int(index)))
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{split_file}, line {number} is {line!r}: expected `DATE/DRIVE INDEX l|r`") from error
+    return entries
 
 
 @dataclass(frozen=True)

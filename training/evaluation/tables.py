@@ -89,5 +89,6 @@ def _header_and_row(evaluation: Evaluation) -> tuple[list[str], list[str]]:
 def _protocol(evaluation: Evaluation) -> str:
     options = evaluation.options
     crop = "Garg crop" if options.crop == "garg" else "whole image"
-    scaling = f"{options.scaling} scaling" if isinstance(options.scaling, str) else f"scale {options.scaling:g}"
+    named = {"median": "median scaling", "none": "no scaling"}
+    scaling = named[options.scaling] if isinstance(options.scaling, str) else f"scale {options.scaling:g}"
     return f"{crop}, {options.max_depth:g} m, {scaling}"
