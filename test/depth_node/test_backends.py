@@ -1,0 +1,262 @@
+"""Every backend gives the model's own numbers, says what it runs on, and leaves other threads alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from depth_node.backends import BACKENDS, Backend, available_backends, create_backend
+from depth_node.errors import BackendError
+from depth_node.model import ModelFile, ModelSpec, read_model, write_model
+from depth_node.resources import cache_directory
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+MakeModel = Callable[..., ModelFile]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name not in available_backends():
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+def random_image(width: int, height: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+
+
+def convolution_model(path: Path, width: int, height: int, layers: int) -> ModelFile:
+    """A model with something to compute: 3x3 convolutions of 64 channels."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["bytes"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["bytes"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["planes", "scale"], ["x0"]),
+    ]
+    weights = [numpy_helper.from_array(np.float32(1 / 255), "scale")]
+    for layer in range(layers):
+        inputs = 3 if layer == 0 else 64
+        kernel = rng.normal(0, (2 / (9 * inputs)) ** 0.5, (64, inputs, 3, 3)).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f"w{layer}"))
+        nodes.append(helper.make_node("Conv", [f"x{layer}", f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"x{layer + 1}"]))
+    nodes.append(helper.make_node("ReduceMean", [f"x{layers}"], ["disparity"], axes=[1], keepdims=0))
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])
+    output = helper.make_tensor_value_info("disparity", TensorProto.FLOAT, [1, height, width])
+    graph = helper.make_graph(nodes, "convolutions", [image], [output], weights)
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    spec = ModelSpec(width, height, 0.1, 100.0, False, (1.0, 1.0, 0.5, 0.5), "none", "Apache-2.0", "random")
+    return write_model(model, spec, path)
+
+
+def test_output_is_the_model_s(backend_name: str, tiny_model_path: Path) -> None:
+    backend = create_backend(read_model(tiny_model_path), backend_name, precision="fp32")
+    image = random_image(64, 32)
+    output = backend.infer(image)
+    assert output.dtype == np.float32
+    assert output.shape == (1, 32, 64)
+    assert output == pytest.approx(0.05 + 0.45 * image.mean(axis=-1) / 255, rel=1e-5)
+    assert (backend.name, backend.precision) == (backend_name, "fp32")
+    assert backend.device.startswith("CPU")
+    backend.close()
+
+
+def test_output_is_the_caller_s_own(backend_name: str, tiny_model_path: Path) -> None:
+    backend = create_backend(read_model(tiny_model_path), backend_name)
+    first = backend.infer(np.zeros((1, 32, 64, 3), np.uint8))
+    kept = first.copy()
+    backend.infer(np.full((1, 32, 64, 3), 255, np.uint8))
+    assert np.array_equal(first, kept)
+
+
+def test_backends_agree_in_fp32(tmp_path: Path) -> None:
+    if len(available_backends()) < 2:
+        pytest.skip("needs two backends")
+    model = convolution_model(tmp_path / "model.onnx", 96, 64, layers=4)
+    image = random_image(96, 64)
+    first, second = (create_backend(model, name, precision="fp32").infer(image) for name in available_backends()[:2])
+    assert first == pytest.approx(second, rel=1e-4)
+
+
+def test_automatic_precision_stays_near_fp32(backend_name: str, tmp_path: Path) -> None:
+    model = convolution_model(tmp_path / "model.onnx", 96, 64, layers=4)
+    image = random_image(96, 64)
+    exact = create_backend(model, backend_name, precision="fp32").infer(image)
+    backend = create_backend(model, backend_name)
+    # bfloat16 keeps 8 bits of a number.
+    assert backend.infer(image) == pytest.approx(
+        exact, rel={"fp32": 1e-5, "fp16": 0.005, "bf16": 0.03}[backend.precision]
+    )
+
+
+def test_python_runs_during_inference(backend_name: str, tmp_path: Path) -> None:
+    backend = create_backend(convolution_model(tmp_path / "model.onnx", 640, 192, layers=8), backend_name, "fp32")
+    image = random_image(640, 192)
+    backend.infer(image)
+    ticks: list[float] = []
+    finished = threading.Event()
+
+    def tick() -> None:
+        while not finished.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    started = time.perf_counter()
+    backend.infer(image)
+    duration = time.perf_counter() - started
+    finished.set()
+    thread.join()
+    middle = [tick for tick in ticks if started + 0.2 * duration < tick < started + 0.8 * duration]
+    assert duration > 0.02, "the model is too small for this test"
+    assert len(middle) >= 3
+
+
+def test_threads_do_not_change_the_result(backend_name: str, tmp_path: Path) -> None:
+    model = convolution_model(tmp_path / "model.onnx", 96, 64, layers=2)
+    image = random_image(96, 64)
+    one = create_backend(model, backend_name, "fp32", threads=1).infer(image)
+    assert one == pytest.approx(create_backend(model, backend_name, "fp32").infer(image), rel=1e-4)
+
+
+def foreign_model(folder: Path, layout: str, color: str) -> ModelFile:
+    """Weighs the channels differently: 1 a + 10 b + 100 c, so that a wrong order shows."""
+    shape = [1, 3, 24, 40] if layout == "NCHW" else [1, 24, 40, 3]
+    axis = shape.index(3)
+    weight = np.array([1, 10, 100], np.float32).reshape([3 if size == 3 else 1 for size in shape])
+    nodes = [
+        helper.make_node("Mul", ["x", "weight"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "axis"], ["y"], keepdims=int(layout == "NCHW")),
+    ]
+    initializers = [
+        numpy_helper.from_array(weight, "weight"),
+        numpy_helper.from_array(np.array([axis], np.int64), "axis"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "foreign", [x], [y], initializers)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), folder / "f.onnx")
+    sidecar: dict[str, Any] = {
+        "depth_node.format": 1,
+        "kind": "depth",
+        "input.color": color,
+        "input.layout": layout,
+        "input.mean": [0.1, 0.2, 0.3],
+        "input.std": [0.5, 0.25, 2.0],
+        "output": "disparity",
+        "min_depth": 0.1,
+        "max_depth": 80,
+        "metric": False,
+        "intrinsics.prior": [1, 1, 0.5, 0.5],
+        "dataset": "none",
+        "license": "Apache-2.0",
+        "recipe": "none",
+    }
+    (folder / "f.yaml").write_text(yaml.safe_dump(sidecar))
+    return read_model(folder / "f.onnx")
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_foreign_models_get_normalised_channels(backend_name: str, tmp_path: Path, layout: str, color: str) -> None:
+    backend = create_backend(foreign_model(tmp_path, layout, color), backend_name, precision="fp32")
+    image = random_image(40, 24)
+    channels = image.astype(np.float64) / 255
+    if color == "bgr":
+        channels = channels[..., ::-1]
+    expected = ((channels - [0.1, 0.2, 0.3]) / [0.5, 0.25, 2.0]) @ [1, 10, 100]
+    assert backend.infer(image) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_auto_takes_the_first_installed_and_says_so(tiny_model_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "depth_node"):
+        backend = create_backend(read_model(tiny_model_path))
+    assert backend.name == available_backends()[0]
+    assert f"backend auto: {backend.name}" in caplog.text
+
+
+def test_auto_falls_back_and_says_why(
+    tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hide(monkeypatch, "openvino")
+    with caplog.at_level(logging.INFO, "depth_node"):
+        backend = create_backend(read_model(tiny_model_path))
+    assert backend.name == "onnxruntime"
+    assert "not installed: openvino" in caplog.text
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
+    """Make libraries look as though they were not installed."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in libraries else find_spec(name))
+
+
+def test_a_missing_library_is_named_with_its_command(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = read_model(tiny_model_path)
+    hide(monkeypatch, "openvino", "onnxruntime")
+    with pytest.raises(BackendError, match="backend 'openvino' needs a library: pip install openvino"):
+        create_backend(model, "openvino")
+    with pytest.raises(BackendError, match="no inference library is installed: pip install openvino"):
+        create_backend(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "cuda"}, "backend 'cuda' is unknown; expected auto or one of: openvino, onnxruntime"),
+        ({"precision": "int4"}, "precision 'int4' is unknown; expected one of: auto, fp32"),
+        ({"threads": -1}, "threads is -1; expected 0"),
+    ],
+)
+def test_unknown_choices_are_refused(tiny_model_path: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackendError, match=message):
+        create_backend(read_model(tiny_model_path), **arguments)
+
+
+def test_a_graph_that_the_library_cannot_load_is_an_error(backend_name: str, tmp_path: Path) -> None:
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 8, 3])
+    output = helper.make_tensor_value_info("disparity", TensorProto.FLOAT, [1, 8, 8])
+    node = helper.make_node("NoSuchOperator", ["image"], ["disparity"], domain="nowhere")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("nowhere", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", [image], [output]), ir_version=8, opset_imports=opsets)
+    spec = ModelSpec(8, 8, 0.1, 100.0, False, (1.0, 1.0, 0.5, 0.5), "none", "Apache-2.0", "none")
+    file = write_model(model, spec, tmp_path / "model.onnx")
+    with pytest.raises(BackendError, match=r"cannot load .*model.onnx"):
+        create_backend(file, backend_name)
+
+
+def test_compiled_models_are_cached_by_content(
+    make_tiny_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    image = np.zeros((1, 32, 64, 3), np.uint8)
+
+    def black(at_black: float) -> tuple[Backend, float]:
+        model = make_tiny_model(tmp_path / "same_name.onnx", at_black=at_black)
+        backend = create_backend(model, "openvino", "fp32")
+        return backend, float(backend.infer(image)[0, 0, 0])
+
+    assert black(0.05)[1] == pytest.approx(0.05)
+    assert black(0.1)[1] == pytest.approx(0.1)
+    folders = list(cache_directory("openvino").iterdir())
+    assert len(folders) == 2
+    assert all(list(folder.glob("*.blob")) for folder in folders)
+    assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in folders)
+    assert black(0.1)[1] == pytest.approx(0.1)  # from the cache
+    assert len(list(cache_directory("openvino").iterdir())) == 2
