@@ -15,7 +15,7 @@ from depth_node.errors import CameraError
 from depth_node.frames import DepthFrame, Frame
 from depth_node.model import ModelFile, ModelSpec
 
-# A network saturates at the ends of its range; bfloat16 rounds those by up to 2^-8, and they are still meant.
+# A network saturates at the ends of its range; sums in bfloat16 are off by up to 2^-8 there.
 _RANGE_TOLERANCE = 2.0**-8
 
 
