@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 
 from depth_node.model import ModelFile, ModelSpec, write_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# A busy machine is no failure, and first examples load libraries.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)
