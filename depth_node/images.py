@@ -1,0 +1,262 @@
+"""Image messages <-> numpy. Decoding takes any object with a message's fields (rclpy's, rosbags'), and needs no ROS.
+
+A ROS machine has cv_bridge, which then converts the colours; without it OpenCV's own functions give the same bytes.
+"""
+
+from __future__ import annotations
+
+import array
+import struct
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from depth_node.errors import ImageError
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+# A compressed image says its size before it is decoded; a larger one is refused (64 megapixels: 192 MiB decoded).
+MAX_COMPRESSED_PIXELS = 1 << 26
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+
+
+class ImageFields(Protocol):
+    """The fields of sensor_msgs/Image that decoding reads; `data` is anything with the buffer protocol."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: Any
+
+
+class CompressedImageFields(Protocol):
+    """The fields of sensor_msgs/CompressedImage that decoding reads."""
+
+    format: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How a pixel lies in memory, and OpenCV's conversion to RGB (None: it is RGB)."""
+
+    channels: int
+    to_rgb: int | None
+    bytes_per_channel: int = 1
+    even_width: bool = False
+
+    @property
+    def pixel_bytes(self) -> int:
+        return self.channels * self.bytes_per_channel
+
+
+# OpenCV names a Bayer pattern by its second row, second and third pixel; ROS by its first two rows: RGGB is BayerBG.
+_BAYER = {
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+}
+
+# sensor_msgs/image_encodings.hpp; `uyvy` and `yuyv` are the newer names of `yuv422` and `yuv422_yuy2`.
+ENCODINGS: dict[str, _Encoding] = {
+    "rgb8": _Encoding(3, None),
+    "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
+    "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, bytes_per_channel=2),
+    **{f"bayer_{pattern}8": _Encoding(1, code) for pattern, code in _BAYER.items()},
+    **{f"bayer_{pattern}16": _Encoding(1, code, bytes_per_channel=2) for pattern, code in _BAYER.items()},
+    **{name: _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even_width=True) for name in ("yuv422", "uyvy")},
+    **{name: _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, even_width=True) for name in ("yuv422_yuy2", "yuyv")},
+}
+
+
+def rgb_from_image(message: ImageFields) -> NDArray[np.uint8]:
+    """Decode a sensor_msgs/Image of one of `ENCODINGS`; 16-bit values are scaled to 8 bit.
+
+    Returns uint8 [H, W, 3], RGB: for `rgb8` a view of the message's own memory, to be read only.
+
+    Raises:
+        ImageError: unknown encoding, no pixels, or step or data that do not fit the size.
+    """
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
+        raise ImageError(
+            "encoding", f"encoding '{message.encoding}' is not a camera image; expected one of: {', '.join(ENCODINGS)}"
+        )
+    _check_layout(message, encoding)
+    bridge = _cv_bridge()
+    if bridge is not None and _cv_bridge_decodes(message, encoding):
+        decoded: NDArray[np.uint8] = bridge.imgmsg_to_cv2(message, "rgb8")
+        return decoded
+    return _to_rgb(_pixels(message, encoding), encoding)
+
+
+def rgb_from_compressed(message: CompressedImageFields) -> NDArray[np.uint8]:
+    """Decode a sensor_msgs/CompressedImage that holds a JPEG or a PNG. Returns uint8 [H, W, 3], RGB.
+
+    The picture's own header decides, not `format`: drivers write many things there.
+
+    Raises:
+        ImageError: neither JPEG nor PNG, larger than `MAX_COMPRESSED_PIXELS`, damaged or cut off.
+    """
+    data = memoryview(message.data).cast("B")
+    size = _compressed_size(data)
+    if size is None:
+        raise ImageError(
+            "compressed",
+            f"compressed image of format '{message.format}' with {len(data)} bytes is neither a JPEG nor a PNG with a "
+            "whole header; use a topic with one of these",
+        )
+    width, height = size
+    if not 0 < width * height <= MAX_COMPRESSED_PIXELS:
+        raise ImageError(
+            "size", f"compressed image of {width}x{height} pixels; expected 1 to {MAX_COMPRESSED_PIXELS} pixels"
+        )
+    bgr = _decode_whole(data)
+    if bgr is None:
+        raise ImageError(
+            "compressed", f"compressed image of {width}x{height} pixels is damaged or cut off after {len(data)} bytes"
+        )
+    rgb: NDArray[Any] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def depth_image_message(depth: NDArray[np.float32], header: Header) -> Image:
+    """32FC1 image (REP 118) of depth: float32 [H, W] metres, NaN where invalid."""
+    return _image_message(np.ascontiguousarray(depth, np.float32), "32FC1", header)
+
+
+def color_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:
+    """rgb8 image of rgb: uint8 [H, W, 3]."""
+    return _image_message(np.ascontiguousarray(rgb, np.uint8), "rgb8", header)
+
+
+def _image_message(pixels: NDArray[Any], encoding: str, header: Header) -> Image:
+    from sensor_msgs.msg import Image
+
+    height, width = pixels.shape[:2]
+    # The setter of `data` checks every single element of anything but an array.array.
+    data = array.array("B")
+    data.frombytes(pixels.data.cast("B"))
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=False,
+        step=pixels.strides[0],
+        data=data,
+    )
+
+
+def _check_layout(message: ImageFields, encoding: _Encoding) -> None:
+    """Compare size, step and data length, before any of the data is touched."""
+    name, width, height, step = message.encoding, message.width, message.height, message.step
+    if width <= 0 or height <= 0:
+        raise ImageError("size", f"image of {width}x{height} pixels; expected at least 1x1")
+    if encoding.even_width and width % 2:
+        raise ImageError("size", f"'{name}' image of {width}x{height} pixels; its pixels come in pairs: even width")
+    row_bytes = width * encoding.pixel_bytes
+    if step < row_bytes:
+        raise ImageError("step", f"step of {step} bytes for {width} pixels of '{name}'; expected at least {row_bytes}")
+    if len(message.data) != height * step:
+        raise ImageError(
+            "data", f"{len(message.data)} bytes of data for {height} rows of {step} bytes; expected {height * step}"
+        )
+
+
+def _pixels(message: ImageFields, encoding: _Encoding) -> NDArray[Any]:
+    """The message's pixels in native byte order: [H, W] or [H, W, C], a view where that is possible."""
+    order = ">" if message.is_bigendian else "<"
+    size = encoding.bytes_per_channel
+    shape, strides = [message.height, message.width], [message.step, encoding.pixel_bytes]
+    if encoding.channels > 1:
+        shape.append(encoding.channels)
+        strides.append(size)
+    stored: NDArray[Any] = np.ndarray(shape, f"{order}u{size}", np.frombuffer(message.data, np.uint8), strides=strides)
+    if size == 1:
+        return stored
+    # OpenCV wants native, aligned 16-bit values; a message in a bag may begin at any address.
+    return np.require(stored, stored.dtype.newbyteorder("="), ["C", "A"])
+
+
+def _to_rgb(pixels: NDArray[Any], encoding: _Encoding) -> NDArray[np.uint8]:
+    rgb: NDArray[Any] = pixels if encoding.to_rgb is None else cv2.cvtColor(pixels, encoding.to_rgb)
+    if rgb.dtype != np.uint8:
+        # Scaled after the colours, as cv_bridge does: demosaicing rounds.
+        rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
+    return rgb
+
+
+@cache
+def _cv_bridge() -> Any | None:
+    """The installed cv_bridge, or None."""
+    # Jazzy's compiled module is built for NumPy 1; under NumPy 2 it imports, and crashes the process when it is used.
+    if int(np.__version__.partition(".")[0]) >= 2:
+        return None
+    try:
+        import cv_bridge.boost.cv_bridge_boost  # noqa: F401  (cv_bridge itself imports without it, then fails later)
+        from cv_bridge import CvBridge
+    except ImportError:
+        return None
+    return CvBridge()
+
+
+def _cv_bridge_decodes(message: ImageFields, encoding: _Encoding) -> bool:
+    """Whether cv_bridge gets this message right: it shears rows whose padding is not a whole number of pixels."""
+    is_ros_message = type(message).__module__.startswith("sensor_msgs.msg.")
+    known = message.encoding not in ("uyvy", "yuyv")
+    return is_ros_message and known and message.step % encoding.pixel_bytes == 0
+
+
+def _compressed_size(data: memoryview) -> tuple[int, int] | None:
+    """Width and height in pixels from the header of a PNG or a JPEG; None where there is none."""
+    if bytes(data[:8]) == _PNG_SIGNATURE and bytes(data[12:16]) == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return width, height
+    if bytes(data[:3]) == _JPEG_SIGNATURE:
+        return _jpeg_size(data)
+    return None
+
+
+def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
+    """Walk the segments (ITU-T T.81, B.1) up to the frame header."""
+    position = 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF0..SOF15; the others are tables
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return width, height
+        else:
+            (length,) = struct.unpack_from(">H", data, position + 2)
+            position += 2 + length
+    return None
+
+
+def _decode_whole(data: memoryview) -> NDArray[np.uint8] | None:
+    """BGR uint8 [H, W, 3], or None. OpenCV fills what a cut-off file lacks with grey, so the end mark is checked."""
+    end_mark = b"IEND" if data[0] == _PNG_SIGNATURE[0] else b"\xff\xd9"
+    if bytes(data).rfind(end_mark) < 0:
+        return None
+    # The picture as the sensor saw it: an orientation tag would turn it away from its camera_info.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return decoded
