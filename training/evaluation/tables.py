@@ -63,7 +63,8 @@ def terminal_table(evaluation: Evaluation) -> Table:
     """Mean and median over the frames as a table for `rich`, narrow enough for any terminal."""
     content = summary(evaluation)
     caption = f"{content['frames']} frames, coverage {content['coverage']:.3f}, scale {content['scale']:.3g}"
-    table = Table("metric", title=f"{evaluation.predictor}\n{_protocol(evaluation)}", caption=caption)
+    title = f"{evaluation.predictor}\n{_protocol(evaluation)}"
+    table = Table("metric", title=title, caption=caption, min_width=max(len(caption), len(_protocol(evaluation))))
     table.add_column("mean", justify="right")
     table.add_column("median", justify="right")
     medians = np.median([astuple(row.metrics) for row in evaluation.rows], axis=0)

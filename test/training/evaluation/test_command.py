@@ -1,0 +1,122 @@
+"""`python -m training evaluate` end to end on a made data set and a model file whose depth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training.cli import main
+from training.errors import DataError
+from training.evaluation.command import create_predictor, read_records
+
+
+@pytest.fixture
+def kitti_2015(tmp_path: Path) -> Path:
+    """Two white frames with disparity truths of 2.5 m and 2 m on a lower half."""
+    root = tmp_path / "kitti_2015"
+    for folder in ("image_2", "image_3", "disp_occ_0"):
+        (root / folder).mkdir(parents=True)
+    for index, depth in enumerate([2.5, 2.0]):
+        for folder in ("image_2", "image_3"):
+            cv2.imwrite(str(root / folder / f"{index:06d}_10.png"), np.full((75, 248, 3), 255, np.uint8))
+        disparity = np.zeros((75, 248), np.uint16)
+        disparity[40:] = round(256 * 721.5377 * 248 / 1242 * 0.5327 / depth)
+        cv2.imwrite(str(root / "disp_occ_0" / f"{index:06d}_10.png"), disparity)
+    (root / "training.txt").write_text("000000_10 a 1\n")
+    (root / "validation.txt").write_text("000001_10 b 2\n")
+    return root
+
+
+def run(output: Path, *arguments: str) -> dict[str, object]:
+    assert main(["evaluate", "--output", str(output), *arguments]) == 0
+    content: dict[str, object] = json.loads((output / "summary.json").read_text())
+    return content
+
+
+def test_model_file(kitti_2015: Path, tiny_model_path: Path, tmp_path: Path) -> None:
+    """White is 2 m for the model's prior camera, and 2 * 0.58095 / 0.58 for this one."""
+    arguments = [
+        "--root",
+        str(kitti_2015),
+        "--model",
+        str(tiny_model_path),
+        "--backend",
+        "onnxruntime",
+        "--scaling",
+        "none",
+    ]
+    content = run(tmp_path / "out", *arguments)
+    expected = 2 * 721.5377 / 1242 / 0.58
+    abs_rel = (abs(expected - 2.5) / 2.5 + abs(expected - 2.0) / 2.0) / 2
+    assert content["metrics"]["abs_rel"] == pytest.approx(abs_rel, abs=2e-4)  # type: ignore[index]
+    assert content["frames"] == 2
+    assert content["scale"] == 1.0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "frames.csv",
+        "sheet.png",
+        "summary.json",
+        "summary.md",
+    ]
+
+
+def test_baseline(kitti_2015: Path, tmp_path: Path) -> None:
+    """The constant is the training list's 2.5 m, a quarter too far for the validation list's 2 m."""
+    arguments = ["--root", str(kitti_2015), "--baseline", "constant", "--split", "validation", "--pictures", "0"]
+    content = run(tmp_path / "out", *arguments, "--scaling", "none")
+    assert content["metrics"]["abs_rel"] == pytest.approx(0.25, abs=2e-3)  # type: ignore[index]
+    content = run(tmp_path / "out", *arguments, "--scaling", "0.8")
+    assert content["metrics"]["abs_rel"] == pytest.approx(0.0, abs=2e-3)  # type: ignore[index]
+    assert not (tmp_path / "out" / "sheet.png").exists()
+
+
+def test_errors_are_told_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--root", str(tmp_path), "--output", str(tmp_path / "out"), "--baseline", "constant"]) == 2
+    assert "image_2" in capsys.readouterr().err
+
+
+def test_exactly_one_predictor(tmp_path: Path) -> None:
+    both = {"checkpoint": tmp_path / "a.ckpt", "model": tmp_path / "b.onnx"}
+    for given, message in [({}, "nothing to evaluate"), (both, "checkpoint and model")]:
+        options = {
+            "checkpoint": None,
+            "model": None,
+            "baseline": None,
+            "baseline_root": None,
+            "backend": "auto",
+            **given,
+        }
+        with pytest.raises(DataError, match=message):
+            create_predictor(**options)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="baseline_root"):
+        create_predictor(checkpoint=None, model=None, backend="auto", baseline="constant", baseline_root=None)
+
+
+def test_options_of_another_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="belong to kitti_raw"):
+        read_records("kitti_2015", tmp_path, None, ["2011_09_26_drive_0001_sync"])
+    with pytest.raises(DataError, match="tum has none"):
+        read_records("tum", tmp_path, "validation", None)
+
+
+def test_velodyne_and_depth_png_truth_of_one_drive_agree(shared_data: Path, tmp_path: Path) -> None:
+    """Scored against single scans and against KITTI's accumulated depth, one prediction gets nearly the same."""
+    raw, depth = shared_data / "kitti_raw", shared_data / "kitti_depth"
+    arguments = [
+        "--dataset",
+        "kitti_raw",
+        "--root",
+        str(raw),
+        "--drives",
+        '["2011_09_26_drive_0001_sync"]',
+        "--baseline",
+    ]
+    arguments += ["constant", "--baseline_root", str(shared_data / "kitti_2015"), "--pictures", "0"]
+    scans = run(tmp_path / "scans", *arguments)
+    pngs = run(tmp_path / "pngs", *arguments, "--depth_root", str(depth))
+    assert scans["frames"] == pngs["frames"] == 5
+    errors = [content["metrics"]["abs_rel"] for content in (scans, pngs)]  # type: ignore[index]
+    assert errors[0] == pytest.approx(errors[1], abs=0.015)
