@@ -16,7 +16,7 @@ ROS = ["ros-rclpy[fastrtps]", "ros-common-interfaces"]
 CPU = ["openvino", "onnxruntime"]
 TOOLS = ["rosbags", "rich", "pillow"]
 TRAIN = ["torch", "torchvision", "timm", "lightning", "tensorboard", "jsonargparse[signatures]", "matplotlib", *TOOLS]
-TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "scipy", "ruff", "mypy", "types-PyYAML"]
 
 
 def share_files() -> list[tuple[str, list[str]]]:

@@ -41,4 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(["usage: python -m training COMMAND [options]", "", *lines, "", "COMMAND --help explains its options."])
+    return "\n".join(
+        ["usage: python -m training COMMAND [options]", "", *lines, "", "COMMAND --help explains its options."]
+    )

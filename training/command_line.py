@@ -24,7 +24,9 @@ def nearest_key(message: str, known: Iterable[str]) -> str:
     candidates = difflib.get_close_matches(unknown, keys, n=1, cutoff=0.6)
     if not candidates:  # the unknown key may be given without the group that it belongs to
         by_leaf = {key.rpartition(".")[2]: key for key in keys}
-        candidates = [by_leaf[k] for k in difflib.get_close_matches(unknown.rpartition(".")[2], by_leaf, n=1, cutoff=0.6)]
+        candidates = [
+            by_leaf[k] for k in difflib.get_close_matches(unknown.rpartition(".")[2], by_leaf, n=1, cutoff=0.6)
+        ]
     return f"Did you mean {candidates[0]!r} instead of {unknown!r}?" if candidates else ""
 
 

@@ -11,3 +11,7 @@ class DataError(DepthNodeError):
 
 class CheckpointError(DepthNodeError):
     """A checkpoint that is missing, damaged, or was not written by this package."""
+
+
+class ExportError(DepthNodeError):
+    """An exported file that does not compute what its network computes."""

@@ -34,7 +34,9 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of a run beside task, data and trainer."""
-        parser.add_argument("--resume", type=Path | None, default=None, help="Checkpoint to go on from, with its optimiser.")
+        parser.add_argument(
+            "--resume", type=Path | None, default=None, help="Checkpoint to go on from, with its optimiser."
+        )
         parser.add_argument("--name", type=str, default="depth", help="Name of the run: its folder below --runs.")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs.")
 

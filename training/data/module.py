@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
@@ -17,11 +18,12 @@ from training.data.kitti_2015 import read_kitti_2015
 from training.data.kitti_odometry import read_kitti_odometry
 from training.data.kitti_raw import read_kitti_raw
 from training.data.proxy_files import with_proxy_depth
-from training.data.records import FrameRecord
+from training.data.records import FrameRecord, Intrinsics
 from training.data.sample import Batch, Sample, Views, clean_views
+from training.data.synthetic import read_synthetic
 from training.errors import DataError
 
-Kind = Literal["kitti_raw", "kitti_odometry", "kitti_2015", "folder"]
+Kind = Literal["kitti_raw", "kitti_odometry", "kitti_2015", "folder", "synthetic"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Source:
             return read_kitti_odometry(folder, select, self.cameras or ["image_2"])
         if self.kind == "kitti_2015":
             return [r for split in self.select or [None] for r in read_kitti_2015(folder, split)]
+        if self.kind == "synthetic":
+            return read_synthetic(folder, select)
         return read_folder(folder)
 
 
@@ -136,7 +140,15 @@ class DepthData(L.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """Whole validation frames in order, one loader a source: with depth where it was measured, else with neighbours."""
-        return [self._loader(self._validation_frames(s.read(self.root)), shuffle=False) for s in self.validation_sources]
+        return [
+            self._loader(self._validation_frames(s.read(self.root)), shuffle=False) for s in self.validation_sources
+        ]
+
+    def intrinsics_prior(self) -> Intrinsics:
+        """Median intrinsics of the training frames: what a model trained on them assumes where no camera is known."""
+        records = [record for source in self.train_sources for record in source.read(self.root)]
+        fx, fy, cx, cy = np.median([r.intrinsics for r in records if r.intrinsics is not None], axis=0).tolist()
+        return fx, fy, cx, cy
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Views:
         """Augment training batches, on the device."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from training.checkpoints import DepthNetworkCard, write_card
 from training.data.sample import Views
-from training.losses.supervised import gradient_matching, log_l1, log_residual, scale_invariant, to_canonical_focal
 from training.errors import DataError
+from training.losses.supervised import gradient_matching, log_l1, log_residual, scale_invariant, to_canonical_focal
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
 from training.tasks.optimization import Optimization
 from training.tasks.validation import median_scaled_abs_rel
@@ -45,7 +46,7 @@ class SupervisedDepth(L.LightningModule):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.depth_network = DepthNetwork(encoder, pretrained, scales=1)
+        self.depth_network = DepthNetwork(encoder, pretrained, scales=1).to(memory_format=torch.channels_last)
         self.min_depth, self.max_depth = min_depth, max_depth
         self.canonical_intrinsics = canonical_intrinsics
         self.scale_invariant_weight, self.gradient_weight = scale_invariant_weight, gradient_weight
@@ -53,7 +54,7 @@ class SupervisedDepth(L.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Inverse depth float32 [B, 1, H, W], 1/m of the canonical camera, of image: float [B, 3, H, W], RGB in 0..1."""
-        disparity = self.depth_network(image)[0].float()
+        disparity = self.depth_network(image.contiguous(memory_format=torch.channels_last))[0].float()
         return sigmoid_to_inverse_depth(disparity, self.min_depth, self.max_depth)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
@@ -100,7 +101,9 @@ class SupervisedDepth(L.LightningModule):
         )
 
     def _residual(self, inverse_depth: Tensor, views: Views) -> tuple[Tensor, Tensor]:
-        return log_residual(inverse_depth, to_canonical_focal(_depth(views), views.intrinsics, self.canonical_intrinsics[0]))
+        return log_residual(
+            inverse_depth, to_canonical_focal(_depth(views), views.intrinsics, self.canonical_intrinsics[0])
+        )
 
 
 def _depth(views: Views) -> Tensor:

@@ -1,0 +1,58 @@
+# Everything a user types. Each target sets up what it needs in .venv and can be repeated.
+#
+#   make demo                                   the main job on a synthetic drive: pictures and numbers in out/demo
+#   make demo BAG=drive.mcap TOPIC=/camera/image_raw
+#   make demo IMAGES=folder/
+#   make test                                   all tests
+#   make lint                                   ruff and mypy
+#   make bench                                  benchmarks: tables, and JSON in out/bench
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+MANIFEST := setup.py package.xml pyproject.toml constraints.txt
+
+.PHONY: demo test lint format bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.runtime
+	$(BIN)/python -m depth_node demo --output $(OUT) \
+	  $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") $(if $(IMAGES),--images "$(IMAGES)") \
+	  $(if $(MODEL),--model "$(MODEL)") $(if $(BACKEND),--backend "$(BACKEND)")
+
+test: $(VENV)/.development
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.development
+	for script in inference node_latency; do $(BIN)/python benchmarks/$$script.py; done
+
+clean:
+	rm -rf $(VENV) out build install log *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
+	  || { echo "depth_node needs Python 3.10 to 3.12; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(BIN)/python $(MANIFEST)
+	@echo "setting up $(VENV): ROS 2 Jazzy from pip, CPU inference, bag tools"
+	$(PIP_INSTALL) --editable '.[ros,cpu,tools]'
+	@touch $@
+
+$(VENV)/.development: $(BIN)/python $(MANIFEST)
+	@echo "setting up $(VENV): the runtime, PyTorch (several GB) and the test tools"
+	$(PIP_INSTALL) --editable '.[ros,cpu,tools,train,test]'
+	@touch $@ $(VENV)/.runtime

@@ -1,0 +1,48 @@
+"""`python -m training proxy_depth`: depth from stereo pairs and posed video, written once, to supervise with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from training.command_line import run_function
+from training.data.module import Source
+from training.data.proxy import ProxyOptions
+from training.data.proxy_files import write_proxy_depth
+
+
+def proxy_depth(
+    root: Path,
+    sources: list[Source],
+    output: Path,
+    offsets: list[int] | None = None,
+    options: ProxyOptions = ProxyOptions(),
+    workers: int = 0,
+) -> int:
+    """Triangulate depth of frames that have a stereo partner or posed neighbours, as KITTI depth PNGs.
+
+    Frames that have a file already are skipped, so a stopped run goes on where it stopped. Train on them with `proxy: OUTPUT`
+    in a source of the recipe.
+
+    Args:
+        root: folder that the sources' paths start from.
+        sources: frames, as in a recipe's data.train.
+        output: folder to write to, one PNG a frame.
+        offsets: neighbours that posed video is triangulated with, in frames; by default -2, -1, 1, 2.
+        options: checks that a pixel must pass.
+        workers: threads; 0 for one a core.
+    """
+    cv2.setNumThreads(1)  # one frame a thread
+    for source in sources:
+        records = source.read(root)
+        count = write_proxy_depth(records, output, offsets or [-2, -1, 1, 2], options, workers or os.cpu_count() or 1)
+        print(f"{source.kind} {' '.join(source.select)}: {count} of {len(records)} frames got proxy depth")
+    return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command-line entry."""
+    return run_function(proxy_depth, arguments)
