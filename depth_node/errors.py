@@ -19,6 +19,10 @@ class CameraError(DepthNodeError):
     """Intrinsics or a CameraInfo that cannot describe a camera."""
 
 
+class ParameterError(DepthNodeError):
+    """A parameter of the node has a value that it cannot have."""
+
+
 class BagError(DepthNodeError):
     """A bag that cannot be read, or lacks what was asked for."""
 

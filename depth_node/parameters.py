@@ -1,0 +1,201 @@
+"""The node's parameters: one table, the source of settings, ROS descriptors, config/depth.yaml, docs/parameters.md.
+
+`python -m depth_node.parameters yaml > config/depth.yaml`, and `markdown > docs/parameters.md`, after a change here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, get_type_hints
+
+import yaml
+
+from depth_node.backends import BACKENDS, PRECISIONS
+from depth_node.color import COLORMAPS
+from depth_node.errors import ParameterError
+from depth_node.resources import DEFAULT_MODEL
+
+# When a parameter can be changed.
+AT_START = "at start"
+UNCONFIGURED = "while unconfigured"
+ALWAYS = "always"
+
+_ROS_TYPES = {bool: "bool", int: "integer", float: "double", str: "string"}
+
+IMAGE_TRANSPORTS = ("raw", "compressed")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table. `minimum` and `maximum` are inclusive."""
+
+    name: str
+    type: type
+    default: Any
+    description: str
+    changes: str
+    unit: str
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+
+    def check(self, value: Any) -> None:
+        """Raise ParameterError unless `value` is one of the choices, or inside the range."""
+        if self.choices and value not in self.choices:
+            raise ParameterError(f"{self.name} is '{value}'; expected one of: {', '.join(self.choices)}")
+        if self.minimum is not None and not value >= self.minimum:
+            raise ParameterError(f"{self.name} is {value}; expected {self.minimum} or more")
+        if self.maximum is not None and not value <= self.maximum:
+            raise ParameterError(f"{self.name} is {value}; expected {self.maximum} or less")
+
+
+def _row(
+    default: Any,
+    description: str,
+    *,
+    changes: str = ALWAYS,
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata={"description": description, "changes": changes, "unit": unit, **limits})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Values of all parameters, checked.
+
+    Raises:
+        ParameterError: a value is not among the choices, or out of its range.
+    """
+
+    autostart: bool = _row(True, "Configure and activate at start, without a lifecycle manager.", changes=AT_START)
+    model: str = _row(DEFAULT_MODEL, "Path of a model file, or the name of a shipped model.", changes=UNCONFIGURED)
+    backend: str = _row(
+        "auto",
+        "Inference library; auto takes the best one that is installed.",
+        changes=UNCONFIGURED,
+        choices=("auto", *BACKENDS),
+    )
+    precision: str = _row(
+        "auto",
+        "Arithmetic of the inference; auto leaves it to the device (bfloat16 where the processor has it).",
+        changes=UNCONFIGURED,
+        choices=PRECISIONS,
+    )
+    threads: int = _row(
+        0,
+        "CPU threads of the inference; 0 leaves the number to the library.",
+        changes=UNCONFIGURED,
+        minimum=0,
+        maximum=1024,
+    )
+    image_transport: str = _row(
+        "raw",
+        "What comes on the topic image: raw is sensor_msgs/Image, compressed is sensor_msgs/CompressedImage.",
+        changes=UNCONFIGURED,
+        choices=IMAGE_TRANSPORTS,
+    )
+    min_range: float = _row(0.0, "Nearer depth is published as NaN.", unit="m", minimum=0.0)
+    max_range: float = _row(math.inf, "Farther depth is published as NaN.", unit="m", minimum=0.0)
+    cloud_stride: int = _row(
+        2, "The cloud has every n-th pixel of every n-th row.", unit="pixels", minimum=1, maximum=1024
+    )
+    colormap: str = _row("turbo", "Colours of depth/color.", choices=tuple(COLORMAPS))
+    color_min_depth: float = _row(
+        2.0, "Depth with the last colour of the map; nearer is the same.", unit="m", minimum=0.001
+    )
+    color_max_depth: float = _row(
+        80.0, "Depth with the first colour of the map; farther is the same.", unit="m", minimum=0.001
+    )
+
+    def __post_init__(self) -> None:
+        for parameter in PARAMETERS:
+            parameter.check(getattr(self, parameter.name))
+        for low, high in (("min_range", "max_range"), ("color_min_depth", "color_max_depth")):
+            if not getattr(self, low) < getattr(self, high):
+                raise ParameterError(
+                    f"{low} is {getattr(self, low)} and {high} is {getattr(self, high)}; expected less"
+                )
+
+
+def _parameters() -> tuple[Parameter, ...]:
+    types = get_type_hints(Settings)
+    rows: tuple[Field[Any], ...] = fields(Settings)
+    return tuple(Parameter(name=row.name, type=types[row.name], default=row.default, **row.metadata) for row in rows)
+
+
+PARAMETERS = _parameters()
+
+
+def to_yaml() -> str:
+    """A parameter file of all defaults, with comments: config/depth.yaml."""
+    lines = [
+        "# All parameters of depth_node with their defaults. Copy this file, keep what you change, and start it with",
+        "# `ros2 launch depth_node depth.launch.py params_file:=FILE`. docs/parameters.md says when each can change.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for parameter in PARAMETERS:
+        limits = _limits(parameter, parameter.choices)
+        remarks = "; ".join(part for part in (parameter.unit, limits) if part)
+        lines.append(f"    # {parameter.description}" + (f" ({remarks})" if remarks else ""))
+        lines.append(f"    {parameter.name}: {_yaml_value(parameter.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def to_markdown() -> str:
+    """The page docs/parameters.md."""
+    lines = [
+        "# Parameters of the node",
+        "",
+        "Set them with `params_file:=FILE` of `depth.launch.py` (start from `config/depth.yaml`), with",
+        "`--ros-args -p NAME:=VALUE`, or while the node runs with `ros2 param set /depth_node NAME VALUE`.",
+        "A value out of range is refused, with the reason.",
+        "",
+        f"Parameters that can be changed *{UNCONFIGURED}* take effect with the next `configure`:",
+        "`ros2 lifecycle set /depth_node deactivate`, `cleanup`, then set them, `configure`, `activate`.",
+        "",
+        "| parameter | type | default | range | unit | can be changed | meaning |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for parameter in PARAMETERS:
+        limits = _limits(parameter, tuple(f"`{choice}`" for choice in parameter.choices))
+        cells = (
+            f"`{parameter.name}`",
+            _ROS_TYPES[parameter.type],
+            f"`{_yaml_value(parameter.default)}`",
+            limits,
+            parameter.unit,
+            parameter.changes,
+            parameter.description,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _limits(parameter: Parameter, choices: tuple[str, ...]) -> str:
+    if choices:
+        return ", ".join(choices)
+    if parameter.minimum is None:
+        return ""
+    return f"{parameter.minimum} to {parameter.maximum}" if parameter.maximum else f"{parameter.minimum} or more"
+
+
+def _yaml_value(value: Any) -> str:
+    return str(yaml.safe_dump(value)).splitlines()[0]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print one of the generated files."""
+    parser = argparse.ArgumentParser(prog="python -m depth_node.parameters", description=main.__doc__)
+    parser.add_argument("format", choices=("yaml", "markdown"))
+    print(to_yaml() if parser.parse_args(argv).format == "yaml" else to_markdown(), end="")
+
+
+if __name__ == "__main__":
+    main()

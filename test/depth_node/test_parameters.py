@@ -1,0 +1,62 @@
+"""The table of parameters, its checks, and the files made from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from depth_node.errors import ParameterError
+from depth_node.parameters import PARAMETERS, Settings, main, to_markdown, to_yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().cloud_stride = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
+def test_default_has_the_type_that_ros_declares(parameter: Any) -> None:
+    assert type(parameter.default) is parameter.type
+    assert parameter.description.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("backend", "tensorflow", "backend is 'tensorflow'; expected one of: auto, openvino, onnxruntime"),
+        ("precision", "int4", "expected one of: auto, fp32"),
+        ("image_transport", "theora", "expected one of: raw, compressed"),
+        ("threads", -1, "threads is -1; expected 0 or more"),
+        ("threads", 1025, "expected 1024 or less"),
+        ("cloud_stride", 0, "cloud_stride is 0; expected 1 or more"),
+        ("max_range", math.nan, "max_range is nan"),
+        ("max_range", 0.0, "min_range is 0.0 and max_range is 0.0"),
+        ("color_min_depth", 90.0, "color_min_depth is 90.0 and color_max_depth is 80.0"),
+        ("colormap", "jet", "expected one of: turbo"),
+    ],
+)
+def test_impossible_value_is_refused(name: str, value: Any, said: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Settings(**{name: value})
+    assert said in str(caught.value)
+
+
+def test_yaml_holds_all_defaults() -> None:
+    assert yaml.safe_load(to_yaml()) == {"/**": {"ros__parameters": asdict(Settings())}}
+
+
+@pytest.mark.parametrize(
+    ("path", "format_", "made"),
+    [("config/depth.yaml", "yaml", to_yaml()), ("docs/parameters.md", "markdown", to_markdown())],
+)
+def test_files_are_up_to_date(path: str, format_: str, made: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (REPOSITORY / path).read_text() == made, f"python -m depth_node.parameters {format_} > {path}"
+    main([format_])
+    assert capsys.readouterr().out == made

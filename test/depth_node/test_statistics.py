@@ -1,0 +1,102 @@
+"""Counters, rates and percentiles on a clock that the test moves."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+
+from depth_node.statistics import RATE_WINDOW_S, WINDOW_FRAMES, Statistics
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_nothing_has_happened_yet(clock: Clock) -> None:
+    snapshot = Statistics(clock).snapshot()
+    assert (snapshot.frames_in, snapshot.frames_published, snapshot.frames_dropped) == (0, 0, 0)
+    assert (snapshot.input_hz, snapshot.output_hz) == (0.0, 0.0)
+    assert math.isnan(snapshot.latency.p50)
+    assert snapshot.seconds_since_error == math.inf
+    assert snapshot.last_error == ""
+
+
+def test_latency_runs_from_receipt_to_publication(clock: Clock) -> None:
+    """1, 2, ..., 100 ms: the percentiles of 100 values, interpolated between ranks."""
+    statistics = Statistics(clock)
+    for milliseconds in range(1, 101):
+        received = clock.now
+        clock.now += milliseconds / 1000
+        statistics.frame_published(received, {"inference": milliseconds / 2000})
+    latency = statistics.snapshot().latency
+    assert (latency.p50, latency.p95, latency.p99) == pytest.approx((50.5, 95.05, 99.01))
+    assert statistics.snapshot().stages_ms == pytest.approx({"inference": 25.25})
+
+
+def test_rates_are_of_the_recent_past(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for _ in range(100):
+        clock.now += 0.1
+        statistics.frame_received()
+    assert statistics.snapshot().input_hz == pytest.approx(10.0)
+    clock.now += RATE_WINDOW_S + 0.01
+    assert statistics.snapshot().input_hz == 0.0
+
+
+def test_events_at_one_moment_have_no_rate(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    statistics.frame_received()
+    statistics.frame_received()
+    assert statistics.snapshot().input_hz == 0.0
+
+
+def test_windows_are_bounded(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for _ in range(WINDOW_FRAMES):
+        statistics.frame_published(clock.now - 1.0, {"inference": 1.0})
+    for _ in range(WINDOW_FRAMES):
+        statistics.frame_published(clock.now - 0.002, {"inference": 0.001})
+    snapshot = statistics.snapshot()
+    assert snapshot.latency.p99 == pytest.approx(2.0)
+    assert snapshot.stages_ms["inference"] == pytest.approx(1.0)
+    assert snapshot.frames_published == 2 * WINDOW_FRAMES
+
+
+def test_errors_are_counted_by_kind_and_announced_once(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    assert statistics.error("step", "step of 3 bytes") is True
+    assert statistics.error("step", "step of 4 bytes") is False
+    assert statistics.error("encoding", "encoding 'x'") is True
+    clock.now += 3.0
+    snapshot = statistics.snapshot()
+    assert snapshot.errors == {"step": 2, "encoding": 1}
+    assert snapshot.last_error == "encoding 'x'"
+    assert snapshot.seconds_since_error == pytest.approx(3.0)
+
+
+def test_threads_count_together() -> None:
+    statistics = Statistics()
+
+    def count() -> None:
+        for _ in range(2000):
+            statistics.frame_received()
+            statistics.frame_dropped()
+            statistics.frame_unwanted()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    snapshot = statistics.snapshot()
+    assert (snapshot.frames_in, snapshot.frames_dropped, snapshot.frames_unwanted) == (8000, 8000, 8000)
