@@ -1,0 +1,64 @@
+"""Pose network: camera motion between two frames (Monodepth2, Godard et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.geometry.se3 import invert, rigid_transform, so3_exp
+from training.networks.depth import create_encoder, normalize
+
+OUTPUT_SCALE = 0.01  # motions start small, so that from the first step the warped sources overlap the target
+DECODER_CHANNELS = 256
+
+
+class PoseNetwork(nn.Module):
+    """Motion of the camera from an earlier frame to a later one.
+
+    Args:
+        encoder: any timm model with features at strides 2, 4, 8, 16, 32.
+        pretrained: start from timm's ImageNet weights (downloaded by timm on first use), those of the first convolution
+            repeated and scaled for six channels.
+    """
+
+    def __init__(self, encoder: str = "resnet18", pretrained: bool = True) -> None:
+        super().__init__()
+        self.encoder = create_encoder(encoder, pretrained, in_channels=6)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(self.encoder.feature_info.channels()[-1], DECODER_CHANNELS, 1),
+            nn.ReLU(),
+            nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(DECODER_CHANNELS, 6, 1),
+        )
+
+    def forward(self, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
+        """Axis-angle [B, 3] in radians and translation [B, 3] up to scale, of T_later_earlier; float32.
+
+        earlier, later: float [B, 3, H, W], RGB in 0..1.
+        """
+        features = self.encoder(torch.cat([normalize(earlier), normalize(later)], dim=1))
+        motion = OUTPUT_SCALE * self.decoder(features[-1]).float().mean((-2, -1))
+        return motion[:, :3], motion[:, 3:]
+
+
+def source_poses(network: PoseNetwork, image: Tensor, sources: Tensor, offsets: Sequence[int]) -> Tensor:
+    """T_source_target [B, N, 4, 4], float32, up to scale, as `network` sees it.
+
+    The network always gets the earlier frame first, so that it learns one direction of motion; the poses of earlier
+    sources are inverses of what it says.
+
+    image: target, float [B, 3, H, W], RGB in 0..1; sources: float [B, N, 3, H, W]; offsets: frame numbers of the N
+    sources relative to the target's, negative for earlier ones.
+    """
+    target = image.unsqueeze(1).expand_as(sources)
+    is_earlier = torch.tensor([offset < 0 for offset in offsets], device=image.device).view(-1, 1, 1, 1)
+    earlier = torch.where(is_earlier, sources, target)
+    later = torch.where(is_earlier, target, sources)
+    axis_angle, translation = network(earlier.flatten(0, 1), later.flatten(0, 1))
+    T_later_earlier = rigid_transform(so3_exp(axis_angle), translation).unflatten(0, sources.shape[:2])
+    return torch.where(is_earlier.squeeze(-1), invert(T_later_earlier), T_later_earlier)

@@ -1,0 +1,149 @@
+"""Monodepth2: depth and camera motion from video (Godard et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from training.checkpoints import DepthNetworkCard, write_card
+from training.data.module import DepthData
+from training.data.sample import Views
+from training.errors import DataError
+from training.losses.reprojection import ReprojectionDiagnostics, photometric_reprojection_loss
+from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
+from training.networks.pose import PoseNetwork, source_poses
+from training.tasks.optimization import Optimization
+from training.tasks.pictures import reprojection_panel
+from training.tasks.validation import median_scaled_abs_rel
+
+
+class SelfSupervisedDepth(L.LightningModule):
+    """Depth network and pose network trained on video alone; depth is up to scale unless the batches bring poses.
+
+    Args:
+        encoder: timm model with features at strides 2 to 32, for the depth network.
+        pose_encoder: the same, for the pose network.
+        pretrained: start both from timm's ImageNet weights.
+        scales: number of disparity maps that are trained.
+        min_depth: depth at disparity 1.
+        max_depth: depth at disparity 0.
+        smoothness: weight of the edge-aware smoothness at the finest scale.
+        minimum_reprojection: per pixel the best source counts; otherwise the mean of the sources.
+        automask: pixels which unwarped sources explain better do not train.
+        source_offsets: frame numbers of the sources relative to the target's, as `data.source_offsets`; the pose
+            network gets frames in temporal order.
+        picture_interval: steps between two pictures in TensorBoard.
+        optimization: optimiser and schedule.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet18",
+        pose_encoder: str = "resnet18",
+        pretrained: bool = True,
+        scales: int = 4,
+        min_depth: float = 0.1,
+        max_depth: float = 100.0,
+        smoothness: float = 1e-3,
+        minimum_reprojection: bool = True,
+        automask: bool = True,
+        source_offsets: tuple[int, ...] = (-1, 1),
+        picture_interval: int = 250,
+        optimization: Optimization = Optimization(),
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.depth_network = DepthNetwork(encoder, pretrained, scales)
+        self.pose_network = PoseNetwork(pose_encoder, pretrained)
+        self.min_depth, self.max_depth = min_depth, max_depth
+        self.smoothness, self.minimum_reprojection, self.automask = smoothness, minimum_reprojection, automask
+        self.source_offsets = source_offsets
+        self.picture_interval = picture_interval
+        self.optimization = optimization
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Inverse depth float32 [B, 1, H, W], up to scale, of image: float [B, 3, H, W], RGB in 0..1."""
+        return sigmoid_to_inverse_depth(self.depth_network(image)[0].float(), self.min_depth, self.max_depth)
+
+    def poses(self, views: Views) -> Tensor:
+        """T_source_target [B, N, 4, 4]: those of the batch where it brings them, else the pose network's.
+
+        Raises:
+            DataError: the sources are not those of `source_offsets`.
+        """
+        if views.T_source_target is not None:
+            return views.T_source_target
+        if views.sources.shape[1] != len(self.source_offsets):
+            raise DataError(
+                f"batches have {views.sources.shape[1]} source frames without poses, and task.source_offsets is "
+                f"{list(self.source_offsets)}: set it to the value of data.source_offsets"
+            )
+        return source_poses(self.pose_network, views.network_image, views.network_sources, self.source_offsets)
+
+    def reprojection(self, views: Views) -> tuple[Tensor, ReprojectionDiagnostics]:
+        """Loss of a batch that has sources, and what to log of it."""
+        return photometric_reprojection_loss(
+            self.depth_network(views.network_image),
+            views.image,
+            views.sources,
+            views.intrinsics,
+            self.poses(views),
+            min_depth=self.min_depth,
+            max_depth=self.max_depth,
+            smoothness=self.smoothness,
+            minimum=self.minimum_reprojection,
+            automask=self.automask,
+        )
+
+    def training_step(self, views: Views, batch_idx: int) -> Tensor:
+        """Photometric reprojection loss with smoothness."""
+        loss, diagnostics = self.reprojection(views)
+        terms = {
+            "loss": loss.detach(),
+            "photometric": diagnostics.photometric,
+            "smoothness": diagnostics.smoothness,
+            "mask": diagnostics.finest.mask.float().mean(),
+            "median_depth": diagnostics.finest.depth.median(),
+        }
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(views.image))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        if self.global_step % self.picture_interval == 0 and isinstance(self.logger, TensorBoardLogger):
+            panel = reprojection_panel(views.image, diagnostics.finest)
+            self.logger.experiment.add_image("train/reprojection", panel, self.global_step)
+        return loss
+
+    def validation_step(self, views: Views, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Photometric loss where the batch has sources, median-scaled abs_rel where it has depth."""
+        values: dict[str, Tensor | float] = {}
+        if views.sources.shape[1]:
+            values["val/photometric"] = self.reprojection(views)[1].photometric
+        if views.depth is not None:
+            values["val/abs_rel"] = median_scaled_abs_rel(self(views.network_image), views.depth)
+        self.log_dict(values, batch_size=len(views.image), prog_bar=True, add_dataloader_idx=dataloader_idx > 0)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimiser and schedule of the recipe."""
+        return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe the depth network for evaluation and export."""
+        write_card(checkpoint, self.card)
+
+    @cached_property
+    def card(self) -> DepthNetworkCard:
+        """How to rebuild the depth network and read its output."""
+        data: DepthData = self.trainer.datamodule  # type: ignore[attr-defined]
+        return DepthNetworkCard(
+            encoder=self.encoder,
+            scales=len(self.depth_network.decoder.heads),
+            min_depth=self.min_depth,
+            max_depth=self.max_depth,
+            metric=data.known_poses or data.stereo,
+            prior=data.intrinsics_prior(),
+            width=data.width,
+            height=data.height,
+        )
