@@ -30,6 +30,18 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def private_ros_domain() -> Iterator[dict[str, str]]:
+    """ROS nodes of this process, and processes started by it, hear nobody else. The environment that does it."""
+    from depth_node.tools.isolation import isolated_environment
+
+    environment = isolated_environment()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real KITTI data; absent on a user's machine (skip), never in CI (fail)."""
     folder = Path(os.environ.get("DEPTH_NODE_DATA", REPOSITORY.parent / "shared" / "data"))
