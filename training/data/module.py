@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -123,9 +124,9 @@ class DepthData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled training batches."""
         parts: list[FrameDataset] = []
-        for source in self.train_sources:
+        for source, records in zip(self.train_sources, self._train_records, strict=True):
             frames = FrameDataset(
-                source.read(self.root),
+                records,
                 self.width,
                 self.height,
                 source_offsets=self.source_offsets,
@@ -146,14 +147,19 @@ class DepthData(L.LightningDataModule):
 
     def intrinsics_prior(self) -> Intrinsics:
         """Median intrinsics of the training frames: what a model trained on them assumes where no camera is known."""
-        records = [record for source in self.train_sources for record in source.read(self.root)]
-        fx, fy, cx, cy = np.median([r.intrinsics for r in records if r.intrinsics is not None], axis=0).tolist()
+        known = [r.intrinsics for records in self._train_records for r in records if r.intrinsics is not None]
+        fx, fy, cx, cy = np.median(known, axis=0).tolist()
         return fx, fy, cx, cy
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Views:
         """Augment training batches, on the device."""
         training = self.trainer is not None and self.trainer.training
         return self.augmentation(batch) if training else clean_views(batch)
+
+    @cached_property
+    def _train_records(self) -> list[list[FrameRecord]]:
+        """Records of each training source."""
+        return [source.read(self.root) for source in self.train_sources]
 
     def _validation_frames(self, records: list[FrameRecord]) -> FrameDataset:
         measured = any(r.depth is not None for r in records)
