@@ -81,13 +81,15 @@ def write_model(model: ModelProto, spec: ModelSpec, path: str | os.PathLike[str]
     """Write a graph of our own contract with its metadata and checksum, all at once or not at all.
 
     Raises:
-        ModelFileError: the graph does not follow the contract, or its input is not of the spec's size.
+        ModelFileError: the graph does not follow the contract, or its input is not of the spec's size. Sizes of the
+            output that the graph only names are taken from the spec.
     """
     path = Path(path)
     if spec.float_input is not None:
         raise ModelFileError(f"model file {path}: normalisation belongs inside the graph; expected float_input = None")
     stamped = ModelProto()
     stamped.CopyFrom(model)
+    _declare_output_size(stamped, spec)
     width, height = _check_native_graph(stamped, spec.output)
     if (width, height) != (spec.input_width, spec.input_height):
         size = f"{spec.input_width}x{spec.input_height}"
@@ -142,6 +144,14 @@ def _sidecar_metadata(path: Path) -> dict[str, str]:
         f"metadata lacks {FORMAT_KEY}, and there is no {path.with_suffix('.yaml').name} or model.yaml beside it; "
         "export the model with `python -m training export`, or describe a foreign one in such a sidecar"
     )
+
+
+def _declare_output_size(model: ModelProto, spec: ModelSpec) -> None:
+    """Put numbers in place of the names that exporters give to sizes which they cannot infer."""
+    sizes = _only_output(model).type.tensor_type.shape.dim
+    for dim, size in zip(sizes, (1, spec.input_height, spec.input_width), strict=False):
+        if not dim.HasField("dim_value"):
+            dim.dim_value = size
 
 
 def _check_native_graph(model: ModelProto, output_name: str) -> tuple[int, int]:

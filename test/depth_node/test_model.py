@@ -247,6 +247,15 @@ def test_writing_leaves_one_complete_file(make_tiny_model: MakeModel, tmp_path: 
     assert read_model(target) == written
 
 
+def test_sizes_that_an_exporter_only_named_are_written_as_numbers(tiny_model_path: Path, tmp_path: Path) -> None:
+    model, spec = onnx.load(tiny_model_path), read_model(tiny_model_path).spec
+    set_value("output", "disparity", TensorProto.FLOAT, [1, "height", "width"])(model)
+    path = write_model(model, spec, tmp_path / "model.onnx").path
+    shape = onnx.load(path).graph.output[0].type.tensor_type.shape
+    assert [dim.dim_value for dim in shape.dim] == [1, 32, 64]
+    assert read_model(path).spec == spec
+
+
 SIDECAR: dict[str, Any] = {
     "depth_node.format": 1,
     "kind": "depth",
