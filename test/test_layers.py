@@ -24,15 +24,6 @@ MAY_IMPORT_ROS = {
     "images.py",
     "diagnostics.py",
 }
-    "node.py",
-    "frame_handler.py",
-    "outputs.py",
-    "ros_parameters.py",
-    "clouds.py",
-    "camera_messages.py",
-    "images.py",
-    "diagnostics.py",
-}
 TRAINING_LIBRARIES = {"torch", "torchvision", "timm", "lightning", "jsonargparse", "tensorboard"}
 BACKEND_LIBRARIES = {"openvino": "openvino.py", "onnxruntime": "onnxruntime.py"}
 
