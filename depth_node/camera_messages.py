@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from depth_node.camera import PinholeCamera
-from depth_node.errors import CameraError
+from depth_node.errors import CameraError, CameraSizeError
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
@@ -44,7 +44,8 @@ def camera_from_info(info: CameraInfoFields, width: int, height: int) -> Pinhole
     interest is cut out, and binning, or any resize in proportion, is followed.
 
     Raises:
-        CameraError: NaN or zero intrinsics, an unknown distortion model, or the size of another image.
+        CameraSizeError: it is of an image of another aspect ratio.
+        CameraError: NaN or zero intrinsics, no size, or an unknown distortion model.
     """
     if info.width <= 0 or info.height <= 0:
         raise CameraError(f"camera_info is of {info.width}x{info.height} pixels; expected the calibrated image's size")
@@ -62,7 +63,7 @@ def camera_from_info(info: CameraInfoFields, width: int, height: int) -> Pinhole
     if region.width and region.height:
         camera = camera.cropped(region.x_offset, region.y_offset, region.width, region.height)
     if not _is_proportional(camera, width, height):
-        raise CameraError(
+        raise CameraSizeError(
             f"camera_info is of {camera.width}x{camera.height} pixels, but the image has {width}x{height}, another "
             "aspect ratio; publish the camera_info of this image"
         )

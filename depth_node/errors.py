@@ -23,6 +23,10 @@ class ParameterError(DepthNodeError):
     """A parameter of the node has a value that it cannot have."""
 
 
+class CameraSizeError(CameraError):
+    """A CameraInfo of another resolution than the image that it came with."""
+
+
 class BagError(DepthNodeError):
     """A bag that cannot be read, or lacks what was asked for."""
 

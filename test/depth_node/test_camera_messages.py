@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import UNCALIBRATED, camera_from_info, camera_info_message
-from depth_node.errors import CameraError
+from depth_node.errors import CameraError, CameraSizeError
 
 HEADER = Header(frame_id="camera_optical")
 PLUMB_BOB = [-0.37, 0.2, 0.001, -0.002, -0.07]
@@ -98,7 +98,7 @@ def test_uncalibrated_driver_is_refused() -> None:
 
 
 def test_other_resolution_names_both_sizes() -> None:
-    with pytest.raises(CameraError, match=r"640x480.*1242x376"):
+    with pytest.raises(CameraSizeError, match=r"640x480.*1242x376"):
         camera_from_info(camera_info(640, 480), 1242, 376)
 
 
