@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,18 +56,13 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
         model = _load(path)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         if FORMAT_KEY in metadata:
-            check_format(metadata)
-            if CHECKSUM_KEY not in metadata:
-                raise ModelFileError(f"metadata lacks {CHECKSUM_KEY}; export the model again")
-            width, height = _check_native_graph(model, metadata.get("output", "disparity"))
-            spec = parse_metadata(metadata, width, height)
+            spec = _native_spec(model, metadata)
         else:
             metadata = _sidecar_metadata(path)
-            check_format(metadata)
-            float_input = parse_float_input(metadata)
-            width, height = _check_foreign_graph(model, float_input.layout)
-            spec = parse_metadata(metadata, width, height, float_input)
-        checksum = model_checksum(model)
+            spec = _foreign_spec(model, metadata)
+        for entry in [entry for entry in model.metadata_props if entry.key == CHECKSUM_KEY]:
+            model.metadata_props.remove(entry)
+        checksum = _checksum(model)
         if metadata.get(CHECKSUM_KEY, checksum) != checksum:
             raise ModelFileError(
                 f"checksum is {checksum}, but its metadata says {metadata[CHECKSUM_KEY]}: "
@@ -97,7 +93,7 @@ def write_model(model: ModelProto, spec: ModelSpec, path: str | os.PathLike[str]
     onnx.checker.check_model(stamped)
     metadata = to_metadata(spec)
     onnx.helper.set_model_props(stamped, metadata)
-    checksum = model_checksum(stamped)
+    checksum = _checksum(stamped)
     onnx.helper.set_model_props(stamped, {**metadata, CHECKSUM_KEY: checksum})
 
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -109,14 +105,9 @@ def write_model(model: ModelProto, spec: ModelSpec, path: str | os.PathLike[str]
     return ModelFile(path, spec, checksum)
 
 
-def model_checksum(model: ModelProto) -> str:
-    """SHA-256 of the model serialised deterministically without its `checksum` entry."""
-    bare = ModelProto()
-    bare.CopyFrom(model)
-    entries = [entry for entry in bare.metadata_props if entry.key != CHECKSUM_KEY]
-    del bare.metadata_props[:]
-    bare.metadata_props.extend(entries)
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+def _checksum(model: ModelProto) -> str:
+    """SHA-256 of a model that has no `checksum` entry, serialised deterministically."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _load(path: Path) -> ModelProto:
@@ -134,6 +125,21 @@ def _load(path: Path) -> ModelProto:
     if any(uses_external_data(tensor) for tensor in model.graph.initializer):
         raise ModelFileError("keeps weights in other files; expected one file: save it again with its weights inside")
     return model
+
+
+def _native_spec(model: ModelProto, metadata: Mapping[str, str]) -> ModelSpec:
+    check_format(metadata)
+    if CHECKSUM_KEY not in metadata:
+        raise ModelFileError(f"metadata lacks {CHECKSUM_KEY}; export the model again")
+    width, height = _check_native_graph(model, metadata.get("output", "disparity"))
+    return parse_metadata(metadata, width, height)
+
+
+def _foreign_spec(model: ModelProto, metadata: Mapping[str, str]) -> ModelSpec:
+    check_format(metadata)
+    float_input = parse_float_input(metadata)
+    width, height = _check_foreign_graph(model, float_input.layout)
+    return parse_metadata(metadata, width, height, float_input)
 
 
 def _sidecar_metadata(path: Path) -> dict[str, str]:

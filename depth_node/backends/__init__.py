@@ -69,13 +69,19 @@ def create_backend(model: ModelFile, name: str = "auto", precision: str = "auto"
         raise BackendError(f"backend '{chosen}' is unknown; expected auto or one of: {', '.join(BACKENDS)}")
     if chosen not in available_backends():
         raise BackendError(f"backend '{chosen}' needs a library: pip install {_LIBRARIES[chosen]}")
-    if chosen == "openvino":
-        from depth_node.backends.openvino import OpenVinoBackend
+    try:
+        if chosen == "openvino":
+            from depth_node.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(model, precision, threads)
-    from depth_node.backends.onnxruntime import OnnxRuntimeBackend
+            return OpenVinoBackend(model, precision, threads)
+        from depth_node.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(model, threads)
+        return OnnxRuntimeBackend(model, threads)
+    except ImportError as error:
+        library = _LIBRARIES[chosen]
+        raise BackendError(
+            f"backend '{chosen}' is installed but does not load ({error}): pip install --force-reinstall {library}"
+        ) from error
 
 
 def _choose() -> str:

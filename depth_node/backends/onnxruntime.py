@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from depth_node.backends.float_image import input_adaptor

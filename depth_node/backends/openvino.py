@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import openvino as ov  # type: ignore[import-untyped]
+import openvino as ov
 from numpy.typing import NDArray
 
 from depth_node.backends.float_image import input_adaptor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -213,6 +214,18 @@ def test_a_missing_library_is_named_with_its_command(tiny_model_path: Path, monk
         create_backend(model, "openvino")
     with pytest.raises(BackendError, match="no inference library is installed: pip install openvino"):
         create_backend(model)
+
+
+def test_a_broken_library_is_an_error_that_says_so(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read_model(tiny_model_path)
+    (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.startswith(("openvino", "depth_node.backends.openvino"))]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(BackendError, match=r"does not load \(libtbb.so.12.*pip install --force-reinstall openvino"):
+        create_backend(model, "openvino")
 
 
 @pytest.mark.parametrize(
