@@ -72,3 +72,19 @@ def load_depth_network(path: Path) -> TrainedDepth:
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     network.load_state_dict(weights)
     return TrainedDepth(network.eval(), card, int(checkpoint["global_step"]))
+
+
+def initialize_depth_network(network: DepthNetwork, path: Path) -> None:
+    """Give a network the weights of a checkpoint of the same encoder; disparity heads that the checkpoint lacks stay as they are.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or is of another architecture.
+    """
+    trained = load_depth_network(path)
+    try:
+        missing, _ = network.load_state_dict(trained.network.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} holds a {trained.card.encoder} network of other shapes: {error}") from error
+    others = [key for key in missing if not key.startswith("decoder.heads.")]
+    if others:
+        raise CheckpointError(f"{path} holds a {trained.card.encoder} network, which lacks {', '.join(others[:3])}")

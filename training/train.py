@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Ri
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from training.checkpoints import initialize_depth_network
 from training.command_line import RecipeParser
 from training.data.augmentation import Augmentation
 from training.data.module import DepthData, Source
@@ -24,6 +25,7 @@ DESCRIPTION = """Train a depth network by a recipe.
 
   python -m training train --config config/training/monodepth2_resnet18.yaml --data.root kitti_raw/
   python -m training train --config RECIPE --data.root DIR --trainer.max_epochs 5 --data.batch_size 4
+  python -m training train --config RECIPE --data.root DIR --weights other_run/checkpoints/best.ckpt
   python -m training train --config RECIPE --data.root DIR --resume runs/NAME/version_0/checkpoints/last.ckpt
 
 Every option can stand in the recipe or on the command line; the command line wins. Curves and pictures: tensorboard --logdir runs"""
@@ -36,6 +38,9 @@ class TrainingCLI(LightningCLI):
         """Options of a run beside task, data and trainer."""
         parser.add_argument(
             "--resume", type=Path | None, default=None, help="Checkpoint to go on from, with its optimiser."
+        )
+        parser.add_argument(
+            "--weights", type=Path | None, default=None, help="Checkpoint to take the depth network from, to fine-tune."
         )
         parser.add_argument("--name", type=str, default="depth", help="Name of the run: its folder below --runs.")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs.")
@@ -68,5 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         save_config_kwargs={"overwrite": True},
         args=list(arguments),
     )
+    if cli.config.weights is not None:
+        initialize_depth_network(cli.model.depth_network, cli.config.weights)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume, weights_only=True)
     return 0
