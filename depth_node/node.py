@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -62,6 +62,7 @@ class DepthNode(LifecycleNode):
         self._handler: FrameHandler | None = None
         self._worker: LatestWorker[ReceivedImage] | None = None
         self._inputs: list[Subscription] = []
+        self._image_number: int | None = None
 
         # Diagnostics go out, and the node starts, also while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -101,9 +102,10 @@ class DepthNode(LifecycleNode):
         self._handler = FrameHandler(self, self._pipeline, self._outputs, self._statistics, self._settings)
         self._worker = LatestWorker(self._handler.handle, name="depth")
         image_type = CompressedImage if self._settings.image_transport == "compressed" else Image
+        receive_image: Callable[..., None] = self._receive_image  # rclpy's types know no second argument
         self._inputs = [
             self.create_subscription(CameraInfo, "camera_info", self._receive_camera_info, SENSOR_QOS),
-            self.create_subscription(image_type, "image", self._receive_image, SENSOR_QOS),
+            self.create_subscription(image_type, "image", receive_image, SENSOR_QOS),
         ]
         return super().on_activate(state)
 
@@ -143,6 +145,7 @@ class DepthNode(LifecycleNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        self._image_number = None
         if self._worker is not None and self._worker.stop():
             self._statistics.frame_dropped()
         self._worker = self._handler = None
@@ -156,10 +159,18 @@ class DepthNode(LifecycleNode):
 
     # Topics
 
-    def _receive_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.frame_received()
+    def _receive_image(self, message: Image | CompressedImage, info: Mapping[str, int | None]) -> None:
+        self._statistics.frame_received(self._missed_images(info["publication_sequence_number"]))
         if self._worker is not None and self._worker.submit(ReceivedImage(message, self._statistics.clock())):
             self._statistics.frame_dropped()
+
+    def _missed_images(self, number: int | None) -> int:
+        """Images that the queue of one lost since the last call; `number` counts a publisher's images, if known."""
+        before, self._image_number = self._image_number, number
+        if number is None or before is None or number <= before + 1:
+            return 0
+        # Two publishers' numbers are not to be compared.
+        return number - before - 1 if self.count_publishers(self.resolve_topic_name("image")) == 1 else 0
 
     def _receive_camera_info(self, message: CameraInfo) -> None:
         if self._handler is not None:

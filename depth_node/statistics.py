@@ -28,6 +28,7 @@ class Percentiles:
 class Snapshot:
     """The statistics at one moment.
 
+    frames_in: images that were sent to the node: published, dropped, unwanted (nobody listened) or faulty.
     latency: from the receipt of an image to the publication of its last result.
     stages_ms: median duration of each stage, in the order in which they were first seen.
     seconds_since_error: infinite where there was none.
@@ -52,9 +53,9 @@ class Rate:
     def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=WINDOW_FRAMES)
 
-    def add(self, now: float) -> None:
-        """An event at `now` (seconds of a steady clock)."""
-        self._times.append(now)
+    def add(self, now: float, events: int = 1) -> None:
+        """Events at `now` (seconds of a steady clock)."""
+        self._times.extend([now] * min(events, WINDOW_FRAMES))
 
     def value(self, now: float) -> float:
         """Hertz at `now`."""
@@ -86,11 +87,12 @@ class Statistics:
     _latency: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_FRAMES))
     _stages: dict[str, deque[float]] = field(default_factory=dict)
 
-    def frame_received(self) -> None:
-        """An image came in."""
+    def frame_received(self, missed: int = 0) -> None:
+        """An image came in, after `missed` others that the middleware dropped before anybody saw them."""
         with self._lock:
-            self._counts["in"] += 1
-            self._input.add(self.clock())
+            self._counts["in"] += 1 + missed
+            self._counts["dropped"] += missed
+            self._input.add(self.clock(), 1 + missed)
 
     def frame_dropped(self) -> None:
         """A newer image took the place of one that nobody had begun with."""

@@ -53,6 +53,16 @@ def test_rates_are_of_the_recent_past(clock: Clock) -> None:
     assert statistics.snapshot().input_hz == 0.0
 
 
+def test_images_lost_before_they_were_seen_came_in_and_were_dropped(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for _ in range(11):
+        statistics.frame_received(missed=1)
+        clock.now += 0.2
+    snapshot = statistics.snapshot()
+    assert (snapshot.frames_in, snapshot.frames_dropped) == (22, 11)
+    assert snapshot.input_hz == pytest.approx(10.0, rel=0.06)
+
+
 def test_events_at_one_moment_have_no_rate(clock: Clock) -> None:
     statistics = Statistics(clock)
     statistics.frame_received()
