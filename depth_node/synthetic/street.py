@@ -14,8 +14,8 @@ from depth_node.synthetic.world import Color, Float64, Material, Primitive, Shap
 
 CAMERA_HEIGHT = 1.65  # metres over the road, as KITTI's
 
-# Camera axes (x right, y down, z forward) in a body frame (x forward, y left, z up); REP 103.
-T_BODY_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+# Camera axes (x right, y down, z forward) in the vehicle's (x forward, y left, z up, on the ground); REP 103.
+T_BASE_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, CAMERA_HEIGHT], [0, 0, 0, 1]])
 
 _WALLS: tuple[Color, ...] = (
     (0.78, 0.72, 0.60),
@@ -104,10 +104,14 @@ def street_drive(
     if world.street is None:
         raise ValueError("a drive needs a world with a street")
     for number in range(frames):
-        body = world.street.pose(start + number * speed / rate, lateral=-1.7, height=CAMERA_HEIGHT)
-        T_world_camera = body @ T_BODY_OPTICAL
+        T_world_camera = base_pose(world.street, start + number * speed / rate) @ T_BASE_CAMERA
         rgb, depth = render(world, camera, T_world_camera)
         yield SyntheticFrame(start_stamp_ns + round(number * 1e9 / rate), rgb, depth, camera, T_world_camera)
+
+
+def base_pose(street: Street, arc: float) -> Float64:
+    """T_world_base [4, 4] of the vehicle (x forward, y left, z up, on the ground) `arc` metres along its lane."""
+    return street.pose(arc, lateral=-1.7, height=0.0)
 
 
 def car(T_world_ground: Float64, color: Color, seed: int, scale: float = 1.0) -> list[Primitive]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
 from depth_node.synthetic import Primitive, Street, SyntheticFrame, World, render, street_drive, street_world
-from depth_node.synthetic.street import T_BODY_OPTICAL
+from depth_node.synthetic.street import T_BASE_CAMERA
 
 CAMERA = PinholeCamera(64, 48, 50.0, 52.0, 31.2, 23.7)
 FRONT_CAMERA = PinholeCamera(640, 192, 372.0, 372.0, 319.5, 95.5)
@@ -23,7 +23,7 @@ GREY = (0.5, 0.5, 0.5)
 
 def camera_at(x: float, y: float, z: float) -> np.ndarray:
     """T_world_camera of a camera that looks along the world's x axis."""
-    pose = T_BODY_OPTICAL.copy()
+    pose = T_BASE_CAMERA.copy()
     pose[:3, 3] = x, y, z
     return pose
 
