@@ -27,8 +27,8 @@ def share_files() -> list[tuple[str, list[str]]]:
         # `ros2 run` looks here; entry points would put names like `replay` on everybody's PATH.
         (f"lib/{NAME}", sorted(str(p) for p in Path("depth_node/tools/scripts").iterdir() if p.is_file())),
     ]
-    for top in ("launch", "config", "models"):
-        for folder in [Path(top), *(p for p in Path(top).rglob("*") if p.is_dir())]:
+    for top in (Path("launch"), Path("config"), Path("models")):
+        for folder in [top, *(p for p in top.rglob("*") if p.is_dir())] if top.is_dir() else []:
             files = sorted(str(p) for p in folder.iterdir() if p.is_file())
             entries.append((str(SHARE / folder), files))
     return entries
