@@ -62,7 +62,7 @@ def photometric_reprojection_loss(
 ) -> tuple[Tensor, ReprojectionDiagnostics]:
     """Full-resolution multi-scale photometric loss with edge-aware smoothness: a scalar, and what to log of it.
 
-    Computed in the dtype of `image`, under autocast, too: pixel coordinates need float32.
+    Computed in the dtype of `image`, float32, even where a network gave bfloat16: pixel coordinates need it.
 
     Args:
         disparities: sigmoids in (0, 1), float [B, 1, H/2^s, W/2^s], finest first; upsampled to H, W before warping.
@@ -76,18 +76,17 @@ def photometric_reprojection_loss(
         minimum: per pixel the best source counts; otherwise the mean of the sources.
         automask: pixels which unwarped sources explain better do not train (a still camera, a car at our own speed).
     """
-    with torch.autocast(image.device.type, enabled=False):
-        identity = _combine(photometric_error(sources, image.unsqueeze(1)), minimum)
-        scales: list[Reprojection] = []
-        roughness: list[Tensor] = []
-        for scale, disparity in enumerate(d.to(image.dtype) for d in disparities):
-            full_size = F.interpolate(disparity, image.shape[-2:], mode="bilinear", align_corners=False)
-            depth = disparity_to_depth(full_size, min_depth, max_depth)
-            scales.append(reproject(depth, image, sources, intrinsics, T_source_target, identity, minimum, automask))
-            resized_image = F.interpolate(image, disparity.shape[-2:], mode="area")
-            roughness.append(smoothness / 2**scale * edge_aware_smoothness(disparity, resized_image))
-        photometric = torch.stack([s.loss for s in scales]).mean()
-        smooth = torch.stack(roughness).mean()
+    identity = _combine(photometric_error(sources, image.unsqueeze(1)), minimum)
+    scales: list[Reprojection] = []
+    roughness: list[Tensor] = []
+    for scale, disparity in enumerate(d.to(image.dtype) for d in disparities):
+        full_size = F.interpolate(disparity, image.shape[-2:], mode="bilinear", align_corners=False)
+        depth = disparity_to_depth(full_size, min_depth, max_depth)
+        scales.append(reproject(depth, image, sources, intrinsics, T_source_target, identity, minimum, automask))
+        resized_image = F.interpolate(image, disparity.shape[-2:], mode="area")
+        roughness.append(smoothness / 2**scale * edge_aware_smoothness(disparity, resized_image))
+    photometric = torch.stack([s.loss for s in scales]).mean()
+    smooth = torch.stack(roughness).mean()
     return photometric + smooth, ReprojectionDiagnostics(photometric.detach(), smooth.detach(), _detached(scales[0]))
 
 

@@ -29,5 +29,5 @@ def test_rows_count_as_columns_do() -> None:
 
 
 def test_scale_of_each_map_does_not_matter() -> None:
-    two = torch.cat([RAMP, 100 * RAMP])
-    assert edge_aware_smoothness(two, GRAY.expand(2, -1, -1, -1)).item() == pytest.approx(5 / 9)
+    flat_and_ramp = torch.cat([torch.ones_like(RAMP), 100 * RAMP])
+    assert edge_aware_smoothness(flat_and_ramp, GRAY.expand(2, -1, -1, -1)).item() == pytest.approx((0 + 5 / 9) / 2)
