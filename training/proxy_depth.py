@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 
 from training.command_line import run_function
-from training.data.module import Source
 from training.data.proxy import ProxyOptions
-from training.data.proxy_files import write_proxy_depth
+from training.data.proxy_files import proxy_file, write_proxy_depth
+from training.data.source import Source
 
 
 def proxy_depth(
@@ -24,8 +24,8 @@ def proxy_depth(
 ) -> int:
     """Triangulate depth of frames that have a stereo partner or posed neighbours, as KITTI depth PNGs.
 
-    Frames that have a file already are skipped, so a stopped run goes on where it stopped. Train on them with `proxy: OUTPUT`
-    in a source of the recipe.
+    Frames that have a file already are skipped, so a stopped run goes on where it stopped. Train on them with
+    `proxy: OUTPUT` in a source of the recipe.
 
     Args:
         root: folder that the sources' paths start from.
@@ -38,8 +38,11 @@ def proxy_depth(
     cv2.setNumThreads(1)  # one frame a thread
     for source in sources:
         records = source.read(root)
-        count = write_proxy_depth(records, output, offsets or [-2, -1, 1, 2], options, workers or os.cpu_count() or 1)
-        print(f"{source.kind} {' '.join(source.select)}: {count} of {len(records)} frames got proxy depth")
+        new = write_proxy_depth(records, output, offsets or [-2, -1, 1, 2], options, workers or os.cpu_count() or 1)
+        covered = sum(proxy_file(output, record).is_file() for record in records)
+        print(
+            f"{source.kind} {' '.join(source.select)}: {covered} of {len(records)} frames have proxy depth, {new} new"
+        )
     return 0
 
 

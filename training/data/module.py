@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import lightning as L
 import numpy as np
@@ -14,62 +13,12 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from training.data.augmentation import Augmentation
 from training.data.dataset import FrameDataset
-from training.data.folder import read_folder
-from training.data.kitti_2015 import read_kitti_2015
-from training.data.kitti_odometry import read_kitti_odometry
-from training.data.kitti_raw import read_kitti_raw
-from training.data.proxy_files import with_proxy_depth
 from training.data.records import FrameRecord, Intrinsics
 from training.data.sample import Batch, Sample, Views, clean_views
-from training.data.synthetic import read_synthetic
+from training.data.source import Source
 from training.errors import DataError
 
-Kind = Literal["kitti_raw", "kitti_odometry", "kitti_2015", "folder", "synthetic"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Frames of one origin.
-
-    Args:
-        kind: layout of the folder.
-        path: the folder, relative to `data.root` unless absolute.
-        select: drives (kitti_raw), sequences (kitti_odometry) or lists (kitti_2015: training, validation); empty takes all.
-        cameras: image folders (kitti_raw, kitti_odometry), such as image_02.
-        depth_path: folder of KITTI depth PNGs (kitti_raw), relative to `data.root` unless absolute.
-        proxy: folder that `proxy_depth` wrote; its depth fills the frames that have none.
-        prefer_proxy: take proxy depth where there is measured depth, too.
-        repeat: how often each frame is seen in an epoch.
-    """
-
-    kind: Kind
-    path: Path = Path(".")
-    select: list[str] = field(default_factory=list)
-    cameras: list[str] = field(default_factory=list)
-    depth_path: Path | None = None
-    proxy: Path | None = None
-    prefer_proxy: bool = False
-    repeat: int = 1
-
-    def read(self, root: Path) -> list[FrameRecord]:
-        """Records of the selected frames below `root`."""
-        records = self._read_layout(root / self.path, root)
-        if self.proxy is not None:
-            records = with_proxy_depth(records, root / self.proxy, self.prefer_proxy)
-        return records
-
-    def _read_layout(self, folder: Path, root: Path) -> list[FrameRecord]:
-        select = self.select or None
-        if self.kind == "kitti_raw":
-            depth_root = None if self.depth_path is None else root / self.depth_path
-            return read_kitti_raw(folder, select, self.cameras or ["image_02"], depth_root=depth_root)
-        if self.kind == "kitti_odometry":
-            return read_kitti_odometry(folder, select, self.cameras or ["image_2"])
-        if self.kind == "kitti_2015":
-            return [r for split in self.select or [None] for r in read_kitti_2015(folder, split)]
-        if self.kind == "synthetic":
-            return read_synthetic(folder, select)
-        return read_folder(folder)
+SMALLEST_SIZE = 64  # two rows of features at stride 32: the decoder pads by reflection
 
 
 class DepthData(L.LightningDataModule):
@@ -79,8 +28,8 @@ class DepthData(L.LightningDataModule):
         root: folder that the sources' paths start from. Without `train`, all KITTI raw drives in it are trained on.
         train: where training frames come from.
         validation: where validation frames come from; empty for none.
-        width: width of the network's input in pixels, a multiple of 32.
-        height: height of the network's input in pixels, a multiple of 32.
+        width: width of the network's input in pixels, a multiple of 32 and at least 64.
+        height: height of the network's input in pixels, a multiple of 32 and at least 64.
         batch_size: samples per step.
         workers: processes that decode frames.
         source_offsets: neighbours that a frame is reconstructed from, in frames; empty for supervision by depth alone.
@@ -90,6 +39,9 @@ class DepthData(L.LightningDataModule):
         min_crop: smallest share of width and height that a random crop keeps; 1 does not crop.
         cache: keep decoded frames in memory.
         augmentation: flips and colours.
+
+    Raises:
+        DataError: the input size does not suit the networks.
     """
 
     def __init__(
@@ -110,8 +62,10 @@ class DepthData(L.LightningDataModule):
         augmentation: Augmentation = Augmentation(),
     ) -> None:
         super().__init__()
-        if width % 32 or height % 32:
-            raise DataError(f"input size is {width}x{height}; the networks need multiples of 32")
+        if width % 32 or height % 32 or min(width, height) < SMALLEST_SIZE:
+            raise DataError(
+                f"input size is {width}x{height}; the networks need multiples of 32 from {SMALLEST_SIZE} on"
+            )
         self.root = Path(root)
         self.train_sources = train or [Source("kitti_raw")]
         self.validation_sources = validation or []
@@ -121,10 +75,24 @@ class DepthData(L.LightningDataModule):
         self.stereo, self.depth, self.known_poses = stereo, depth, known_poses
         self.min_crop, self.cache, self.augmentation = min_crop, cache, augmentation
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled training batches."""
+    @cached_property
+    def train_records(self) -> list[list[FrameRecord]]:
+        """Training frames of each source."""
+        return [source.read(self.root) for source in self.train_sources]
+
+    @cached_property
+    def validation_records(self) -> list[list[FrameRecord]]:
+        """Validation frames of each source."""
+        return [source.read(self.root) for source in self.validation_sources]
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled training batches.
+
+        Raises:
+            DataError: the frames do not fill one batch, or cannot be trained on.
+        """
         parts: list[FrameDataset] = []
-        for source, records in zip(self.train_sources, self._train_records, strict=True):
+        for source, records in zip(self.train_sources, self.train_records, strict=True):
             frames = FrameDataset(
                 records,
                 self.width,
@@ -137,17 +105,18 @@ class DepthData(L.LightningDataModule):
                 cache=self.cache,
             )
             parts += [frames] * source.repeat
-        return self._loader(ConcatDataset(parts), shuffle=True)
+        together: ConcatDataset[Sample] = ConcatDataset(parts)
+        if len(together) < self.batch_size:
+            raise DataError(f"{len(together)} training frames do not fill one batch: lower data.batch_size")
+        return self._loader(together, shuffle=True)
 
-    def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """Whole validation frames in order, one loader a source: with depth where it was measured, else with neighbours."""
-        return [
-            self._loader(self._validation_frames(s.read(self.root)), shuffle=False) for s in self.validation_sources
-        ]
+    def val_dataloader(self) -> list[DataLoader[Sample]]:
+        """Whole validation frames in order, one loader a source; with depth where measured, else with neighbours."""
+        return [self._loader(self._validation_frames(records), shuffle=False) for records in self.validation_records]
 
     def intrinsics_prior(self) -> Intrinsics:
         """Median intrinsics of the training frames: what a model trained on them assumes where no camera is known."""
-        known = [r.intrinsics for records in self._train_records for r in records if r.intrinsics is not None]
+        known = [r.intrinsics for records in self.train_records for r in records if r.intrinsics is not None]
         fx, fy, cx, cy = np.median(known, axis=0).tolist()
         return fx, fy, cx, cy
 
@@ -162,11 +131,11 @@ class DepthData(L.LightningDataModule):
         return [source.read(self.root) for source in self.train_sources]
 
     def _validation_frames(self, records: list[FrameRecord]) -> FrameDataset:
-        measured = any(r.depth is not None for r in records)
+        measured = has_depth(records)
         offsets = () if measured else self.source_offsets
         return FrameDataset(records, self.width, self.height, source_offsets=offsets, depth=measured, cache=self.cache)
 
-    def _loader(self, frames: Dataset[Sample], shuffle: bool) -> DataLoader[Batch]:
+    def _loader(self, frames: Dataset[Sample], shuffle: bool) -> DataLoader[Sample]:
         return DataLoader(
             frames,
             self.batch_size,
@@ -177,3 +146,8 @@ class DepthData(L.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def has_depth(records: Sequence[FrameRecord]) -> bool:
+    """Whether any of the frames has measured (or proxy) depth."""
+    return any(record.depth is not None for record in records)

@@ -1,4 +1,4 @@
-"""Proxy depth on disk: KITTI depth PNGs (uint16, metres times 256), one per frame, named by sequence and frame number."""
+"""Proxy depth on disk: KITTI depth PNGs (uint16, metres times 256), one a frame, named by sequence and frame number."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def proxy_file(folder: Path, record: FrameRecord) -> Path:
 
 
 def with_proxy_depth(records: Sequence[FrameRecord], folder: Path, prefer_proxy: bool) -> list[FrameRecord]:
-    """Records whose depth is read from `folder` where they have none (or, with `prefer_proxy`, wherever there is a file).
+    """Records whose depth is read from `folder` where they have none; with `prefer_proxy`, wherever there is a file.
 
     Raises:
         DataError: the folder has no file for any of the records.
@@ -68,8 +68,10 @@ def _write_one(
     path = proxy_file(folder, record)
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = np.round(depth * KITTI_PNG_SCALE).astype(np.uint16)
-    if not cv2.imwrite(str(path), encoded):
+    partial_file = path.with_name(f".{path.name}")  # a run that is stopped here leaves no half file behind
+    if not cv2.imwrite(str(partial_file), encoded):
         raise DataError(f"{path} could not be written: is the disk full?")
+    partial_file.replace(path)
     return True
 
 

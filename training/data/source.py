@@ -1,0 +1,109 @@
+"""Where frames come from, as a recipe says it."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from training.data.folder import read_folder
+from training.data.kitti_2015 import read_kitti_2015
+from training.data.kitti_odometry import read_kitti_odometry
+from training.data.kitti_raw import read_kitti_raw
+from training.data.proxy_files import with_proxy_depth
+from training.data.records import FrameRecord
+from training.data.synthetic import read_synthetic
+from training.data.tum import read_tum
+from training.errors import DataError
+
+Kind = Literal["kitti_raw", "kitti_odometry", "kitti_2015", "tum", "folder", "synthetic"]
+
+OPTIONS_OF_KIND: dict[Kind, tuple[str, ...]] = {
+    "kitti_raw": ("select", "cameras", "split_file", "depth_path"),
+    "kitti_odometry": ("select", "cameras"),
+    "kitti_2015": ("select",),
+    "tum": ("select", "freiburg"),
+    "folder": ("camera_file",),
+    "synthetic": ("select",),
+}
+OPTIONS_OF_ALL_KINDS = ("kind", "path", "proxy", "prefer_proxy", "repeat")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Frames of one origin. Paths are relative to the data's root unless absolute.
+
+    Args:
+        kind: layout of the folder.
+        path: the folder.
+        select: drives (kitti_raw, synthetic), sequences (kitti_odometry, tum) or lists (kitti_2015: training,
+            validation); empty takes all. For tum these are folders below `path`; empty takes `path` for the sequence.
+        cameras: image folders (kitti_raw: image_02 by default; kitti_odometry: image_2).
+        split_file: list of frames, `DATE/DRIVE INDEX l|r` a line (kitti_raw), instead of `select` and `cameras`.
+        depth_path: folder of KITTI depth PNGs (kitti_raw), instead of velodyne scans.
+        camera_file: YAML file as ROS camera_calibration writes it (folder); without it, the camera is unknown.
+        freiburg: the Kinect that recorded (tum): 1, 2 or 3, as in freiburg1.
+        proxy: folder that `proxy_depth` wrote; its depth fills the frames that have none.
+        prefer_proxy: take proxy depth where there is measured depth, too.
+        repeat: how often each frame is seen in an epoch.
+
+    Raises:
+        DataError: an option does not belong to the kind, or two exclude each other.
+    """
+
+    kind: Kind
+    path: Path = Path(".")
+    select: list[str] = field(default_factory=list)
+    cameras: list[str] = field(default_factory=list)
+    split_file: Path | None = None
+    depth_path: Path | None = None
+    camera_file: Path | None = None
+    freiburg: Literal[1, 2, 3] = 1
+    proxy: Path | None = None
+    prefer_proxy: bool = False
+    repeat: int = 1
+
+    def __post_init__(self) -> None:
+        allowed = OPTIONS_OF_KIND[self.kind]
+        foreign = sorted(self._given() - {*allowed, *OPTIONS_OF_ALL_KINDS})
+        if foreign:
+            raise DataError(f"a source of kind {self.kind} has no {', '.join(foreign)}; it has {', '.join(allowed)}")
+        if self.split_file is not None and (self.select or self.cameras):
+            raise DataError(f"split_file {self.split_file} takes the place of select and cameras: leave these out")
+        if self.repeat < 1:
+            raise DataError(f"repeat is {self.repeat}; expected 1 or more")
+
+    def read(self, root: Path) -> list[FrameRecord]:
+        """Records of the selected frames below `root`.
+
+        Raises:
+            DataError: nothing was found.
+        """
+        records = self._read_layout(root)
+        if self.proxy is not None:
+            records = with_proxy_depth(records, root / self.proxy, self.prefer_proxy)
+        return records
+
+    def _given(self) -> set[str]:
+        """Options that differ from their defaults."""
+        defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(self)}
+        return {name for name, default in defaults.items() if getattr(self, name) != default}
+
+    def _read_layout(self, root: Path) -> list[FrameRecord]:
+        folder, select = root / self.path, self.select or None
+        if self.kind == "kitti_raw":
+            cameras, depth_root, split_file = self.cameras or ["image_02"], self.depth_path, self.split_file
+            return read_kitti_raw(folder, select, cameras, _below(root, depth_root), _below(root, split_file))
+        if self.kind == "kitti_odometry":
+            return read_kitti_odometry(folder, select, self.cameras or ["image_2"])
+        if self.kind == "kitti_2015":
+            return [record for split in self.select or (None,) for record in read_kitti_2015(folder, split)]
+        if self.kind == "tum":
+            return [record for name in select or ["."] for record in read_tum(folder / name, self.freiburg)]
+        if self.kind == "synthetic":
+            return read_synthetic(folder, select)
+        return read_folder(folder, _below(root, self.camera_file))
+
+
+def _below(root: Path, path: Path | None) -> Path | None:
+    return None if path is None else root / path
