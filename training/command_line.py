@@ -9,58 +9,60 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch.cli import LightningArgumentParser
 
-UNKNOWN_KEY = re.compile(r"(?:Option|does not accept option) '([\w.]+)'|unrecognized arguments: --([\w.]+)")
+UNKNOWN_KEY = re.compile(
+    r"(?:Option '(?P<option>[\w.]+)' is not accepted"
+    r"|does not accept option '(?P<member>[\w.]+)'"
+    r"|unrecognized arguments: --(?P<argument>[\w.]+))"
+)
 
 
 def nearest_key(message: str, known: Iterable[str]) -> str:
-    """A sentence that names the known key nearest to the unknown one of a parser's message; empty where there is none."""
+    """A sentence that names the known key nearest to the unknown one of a parser's message; empty if there is none."""
     match = UNKNOWN_KEY.search(message)
     if match is None:
         return ""
-    unknown = match[1] or match[2]
-    keys = sorted(set(known))
-    candidates = difflib.get_close_matches(unknown, keys, n=1, cutoff=0.6)
+    unknown = str(match["option"] or match["member"] or match["argument"])
+    keys = sorted(known)
+    candidates = difflib.get_close_matches(unknown, keys, n=1)
     if not candidates:  # the unknown key may be given without the group that it belongs to
-        by_leaf = {key.rpartition(".")[2]: key for key in keys}
-        candidates = [
-            by_leaf[k] for k in difflib.get_close_matches(unknown.rpartition(".")[2], by_leaf, n=1, cutoff=0.6)
-        ]
-    return f"Did you mean {candidates[0]!r} instead of {unknown!r}?" if candidates else ""
+        by_leaf = {_leaf(key): key for key in keys}
+        candidates = [by_leaf[leaf] for leaf in difflib.get_close_matches(_leaf(unknown), by_leaf, n=1)]
+    if not candidates:
+        return ""
+    nearest = _leaf(candidates[0]) if match["member"] else candidates[0]
+    return f"Did you mean {nearest!r} instead of {unknown!r}?"
 
 
-def known_keys(parser: ArgumentParser, classes: Iterable[Callable[..., Any]] = ()) -> list[str]:
-    """Dotted options of a parser, and the parameters of classes that a recipe may name."""
-    options = [o.removeprefix("--") for action in parser._actions for o in action.option_strings if o.startswith("--")]
-    return options + [name for cls in classes for name in inspect.signature(cls).parameters if name != "self"]
+def _leaf(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's parser, with a hint at the nearest key."""
+    """jsonargparse's parser with whole keys only, and a hint at the nearest one after an unknown one.
+
+    jsonargparse reads nested classes with parsers of this same class, so that their keys get hints as well.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with the message and the hint."""
-        super().error(f"{message}\n{nearest_key(message, known_keys(self))}".rstrip(), ex)
-
-
-class RecipeParser(LightningArgumentParser):
-    """LightningCLI's parser, with a hint at the nearest key, that of nested classes included."""
-
-    nested_classes: Sequence[Callable[..., Any]] = ()
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with the message and the hint."""
-        hint = nearest_key(message, known_keys(self, self.nested_classes))
+        hint = "" if "Did you mean" in message else nearest_key(message, self._known_keys())
         super().error(f"{message}\n{hint}".rstrip(), ex)
+
+    def _known_keys(self) -> list[str]:
+        options = [option for action in self._actions for option in action.option_strings]
+        return [option.removeprefix("--") for option in options if option.startswith("--")]
 
 
 def run_function(function: Callable[..., int], arguments: Sequence[str]) -> int:
     """Call a typed function with options from the command line or from `--config FILE.yaml`; returns its exit code."""
-    name = function.__name__
-    parser = Parser(prog=f"python -m training {name}", description=inspect.getdoc(function))
+    purpose, _, _ = (inspect.getdoc(function) or "").partition("\n\nArgs:")
+    parser = Parser(prog=f"python -m training {function.__name__}", description=purpose)
     parser.add_argument("--config", action="config", help="YAML file with any of these options.")
-    parser.add_function_arguments(function)
-    parsed = parser.parse_args(list(arguments))
-    parsed.pop("config", None)
-    return function(**parser.instantiate_classes(parsed).as_dict())
+    parser.add_function_arguments(function, as_group=False)
+    options = parser.instantiate(parser.parse_args(list(arguments))).as_dict()
+    del options["config"]
+    return function(**options)

@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import DefaultHelpFormatter
+from lightning.pytorch.callbacks import (
+    Callback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+    TQDMProgressBar,
+)
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from training.checkpoints import initialize_depth_network
-from training.command_line import RecipeParser
-from training.data.augmentation import Augmentation
-from training.data.module import DepthData, Source
-from training.tasks.optimization import Optimization
+from training.checkpoints import initialize_depth_network, read_checkpoint
+from training.command_line import Parser
+from training.data.module import DepthData, has_depth
+from training.errors import CheckpointError
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.supervised import SupervisedDepth
 
-DESCRIPTION = """Train a depth network by a recipe.
+TASKS = (SelfSupervisedDepth, SupervisedDepth)
 
-  python -m training train --config config/training/monodepth2_resnet18.yaml --data.root kitti_raw/
-  python -m training train --config RECIPE --data.root DIR --trainer.max_epochs 5 --data.batch_size 4
-  python -m training train --config RECIPE --data.root DIR --weights other_run/checkpoints/best.ckpt
-  python -m training train --config RECIPE --data.root DIR --resume runs/NAME/version_0/checkpoints/last.ckpt
+PROG = "python -m training train"
+DESCRIPTION = f"""Train a depth network by a recipe.
 
-Every option can stand in the recipe or on the command line; the command line wins. Curves and pictures: tensorboard --logdir runs"""
+  {PROG} --config config/training/monodepth2_resnet18.yaml --data.root kitti_raw/
+  {PROG} --config RECIPE --trainer.max_epochs 5 --data.batch_size 4
+  {PROG} --config RECIPE --weights other_run/checkpoints/best.ckpt
+  {PROG} --config RECIPE --resume runs/NAME/version_0/checkpoints/last.ckpt
+  {PROG} --model.help {TASKS[0].__name__}
+  {PROG} --config RECIPE --print_config
+
+Tasks: {", ".join(task.__name__ for task in TASKS)}.
+Every option can stand in the recipe, or after --config on the command line, where it wins.
+Curves and pictures: tensorboard --logdir runs"""
+
+
+class RecipeHelp(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help that keeps the lines of the description."""
+
+
+class RecipeParser(Parser, LightningArgumentParser):
+    """LightningCLI's parser, with whole keys only and hints at the nearest one."""
 
 
 class TrainingCLI(LightningCLI):
     """LightningCLI with this project's defaults: where runs go, what is kept, how to resume."""
+
+    datamodule: DepthData
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of a run beside task, data and trainer."""
@@ -45,21 +71,49 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--name", type=str, default="depth", help="Name of the run: its folder below --runs.")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs.")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse what `main` was given; LightningCLI warns when there is a command line as well, as there always is."""
+        self.config = parser.parse_args(cast(list[str], args))
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a wrong checkpoint before frames are searched for."""
+        if self.config.resume is None:
+            return
+        if self.config.weights is not None:
+            raise CheckpointError("both resume and weights are given: a resumed run has its weights; leave one out")
+        read_checkpoint(self.config.resume)
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer that writes curves for TensorBoard and keeps the best and the last checkpoint."""
-        if not self.config.trainer.logger:
+        options = self.config.trainer
+        if options.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.config.runs, name=self.config.name)
-        monitor = "val/abs_rel" if self.config.data.validation else None
-        checkpoints = ModelCheckpoint(filename="best" if monitor else "{epoch}", monitor=monitor, save_last=True)
-        progress = [RichProgressBar()] if sys.stderr.isatty() else [TQDMProgressBar(refresh_rate=50)]
-        self.trainer_defaults["callbacks"] = [checkpoints, LearningRateMonitor(), *progress]
+        if options.default_root_dir is None:
+            kwargs["default_root_dir"] = self.config.runs / self.config.name
+        callbacks: list[Callback] = []
+        if options.logger is not False:
+            callbacks.append(LearningRateMonitor())
+        if options.enable_checkpointing is not False:
+            monitor = monitored_value(self.datamodule)
+            filename = "best" if monitor else "{epoch}"
+            callbacks.append(ModelCheckpoint(filename=filename, monitor=monitor, save_last=True))
+        if options.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar() if sys.stderr.isatty() else TQDMProgressBar(refresh_rate=50))
+        self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+
+def monitored_value(data: DepthData) -> str | None:
+    """What the best checkpoint is chosen by: an error on the first validation source; None without validation."""
+    if not data.validation_records:
+        return None
+    return "val/abs_rel" if has_depth(data.validation_records[0]) else "val/photometric"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a training to its end."""
     torch.set_float32_matmul_precision("high")
-    RecipeParser.nested_classes = (SelfSupervisedDepth, SupervisedDepth, Optimization, Source, Augmentation)
+    _say_things_once()
     cli = TrainingCLI(
         L.LightningModule,
         DepthData,
@@ -69,7 +123,12 @@ def main(arguments: Sequence[str]) -> int:
         load_from_checkpoint_support=False,
         run=False,
         parser_class=RecipeParser,
-        parser_kwargs={"prog": "python -m training train", "description": DESCRIPTION},
+        parser_kwargs={
+            "prog": PROG,
+            "usage": f"{PROG} [--config RECIPE.yaml] [options]",
+            "description": DESCRIPTION,
+            "formatter_class": RecipeHelp,
+        },
         save_config_kwargs={"overwrite": True},
         args=list(arguments),
     )
@@ -77,3 +136,14 @@ def main(arguments: Sequence[str]) -> int:
         initialize_depth_network(cli.model.depth_network, cli.config.weights)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume, weights_only=True)
     return 0
+
+
+def _say_things_once() -> None:
+    """Leave Lightning's messages to the root logger, without advertisements and without what torch tells Lightning."""
+    logging.getLogger("lightning").handlers.clear()
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: " not in record.getMessage()
