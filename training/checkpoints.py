@@ -1,6 +1,7 @@
 """What a checkpoint tells about its depth network, so that evaluation and export need no recipe.
 
-A task writes `DepthNetworkCard` as plain values beside the weights; files are read with `weights_only=True`, which runs no code.
+A task writes `DepthNetworkCard` as plain values beside the weights; files are read with `weights_only=True`, which
+runs no code.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def write_card(checkpoint: dict[str, Any], card: DepthNetworkCard) -> None:
     checkpoint[CARD] = asdict(card)
 
 
-def load_depth_network(path: Path) -> TrainedDepth:
-    """Read a checkpoint of any task.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a task's checkpoint holds, on the CPU.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not a checkpoint of this package.
@@ -66,25 +67,43 @@ def load_depth_network(path: Path) -> TrainedDepth:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     if not isinstance(checkpoint, dict) or CARD not in checkpoint:
         raise CheckpointError(f"{path} has no {CARD}: it was not written by `python -m training train`")
-    values = checkpoint[CARD]
-    card = DepthNetworkCard(**{**values, "prior": tuple(values["prior"])})
-    network = DepthNetwork(card.encoder, pretrained=False, scales=card.scales)
+    return checkpoint
+
+
+def load_depth_network(path: Path) -> TrainedDepth:
+    """The depth network of a checkpoint of any task.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`, or the card and the weights do not describe one network.
+    """
+    checkpoint = read_checkpoint(path)
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
-    network.load_state_dict(weights)
+    try:
+        card = DepthNetworkCard(**{**checkpoint[CARD], "prior": tuple(checkpoint[CARD]["prior"])})
+        network = DepthNetwork(card.encoder, pretrained=False, scales=card.scales)
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} does not fit this version of the package ({error}): use the version that trained it"
+        ) from error
     return TrainedDepth(network.eval(), card, int(checkpoint["global_step"]))
 
 
 def initialize_depth_network(network: DepthNetwork, path: Path) -> None:
-    """Give a network the weights of a checkpoint of the same encoder; disparity heads that the checkpoint lacks stay as they are.
+    """Give a network the weights of a checkpoint of the same encoder.
+
+    The two may differ in the number of disparity heads: those that the checkpoint lacks stay as they are.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or is of another architecture.
     """
     trained = load_depth_network(path)
     try:
-        missing, _ = network.load_state_dict(trained.network.state_dict(), strict=False)
+        missing, unexpected = network.load_state_dict(trained.network.state_dict(), strict=False)
     except RuntimeError as error:
         raise CheckpointError(f"{path} holds a {trained.card.encoder} network of other shapes: {error}") from error
-    others = [key for key in missing if not key.startswith("decoder.heads.")]
+    others = [key for key in (*missing, *unexpected) if not key.startswith("decoder.heads.")]
     if others:
-        raise CheckpointError(f"{path} holds a {trained.card.encoder} network, which lacks {', '.join(others[:3])}")
+        raise CheckpointError(
+            f"{path} holds a {trained.card.encoder} network, which differs in {', '.join(others[:3])}"
+        )
