@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from training.data.records import FrameRecord
+from training.data.records import FrameRecord, Matrix
 from training.data.sample import Sample
 from training.errors import DataError
 
@@ -33,7 +33,7 @@ class FrameDataset(Dataset[Sample]):
         cache: keep decoded frames in memory, no larger than the smallest window needs.
 
     Raises:
-        DataError: no record qualifies.
+        DataError: no record qualifies, or the sources would have poses in part.
     """
 
     def __init__(
@@ -51,6 +51,8 @@ class FrameDataset(Dataset[Sample]):
         self.width, self.height = width, height
         self.source_offsets = tuple(source_offsets)
         self.stereo, self.depth, self.known_poses, self.min_crop = stereo, depth, known_poses, min_crop
+        if stereo and self.source_offsets and not known_poses:
+            raise DataError("neighbours without poses cannot share a sample with a stereo partner: set known_poses")
         self._by_place = {(r.sequence, r.index): r for r in records}
         self.targets = [r for r in records if self._qualifies(r)]
         if not self.targets:
@@ -68,12 +70,11 @@ class FrameDataset(Dataset[Sample]):
         record = self.targets[position]
         image = self._frames.image(record.image)
         window = self._draw_window(image.shape[1], image.shape[0])
-        sources = [self._frames.image(path) for path in self._source_paths(record)]
+        views = [self._cut(image, window), *(self._cut_source(p, image, window) for p in self._source_paths(record))]
+        tensors = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).contiguous()
         return Sample(
-            image=_to_tensor(self._cut(image, window)),
-            sources=torch.stack([_to_tensor(self._cut(source, window)) for source in sources])
-            if sources
-            else torch.empty((0, 3, self.height, self.width), dtype=torch.uint8),
+            image=tensors[0],
+            sources=tensors[1:],
             intrinsics=_cropped_intrinsics(record, image.shape[1], image.shape[0], window),
             depth=self._cut_depth(record, image.shape[1], image.shape[0], window) if self.depth else None,
             T_source_target=self._relative_poses(record) if self.known_poses or self.stereo else None,
@@ -81,27 +82,29 @@ class FrameDataset(Dataset[Sample]):
         )
 
     def _qualifies(self, record: FrameRecord) -> bool:
-        neighbours = [self._by_place.get((record.sequence, record.index + k)) for k in self.source_offsets]
+        neighbours = self._neighbours(record)
         return (
             record.intrinsics is not None
-            and all(n is not None for n in neighbours)
+            and len(neighbours) == len(self.source_offsets)
             and (record.depth is not None or not self.depth)
             and (record.stereo is not None or not self.stereo)
-            and (not self.known_poses or all(n is not None and n.pose is not None for n in [record, *neighbours]))
+            and (not self.known_poses or all(r.pose is not None for r in [record, *neighbours]))
         )
 
+    def _neighbours(self, record: FrameRecord) -> list[FrameRecord]:
+        """Those of the frames at the source offsets that were recorded."""
+        places = [(record.sequence, record.index + offset) for offset in self.source_offsets]
+        return [self._by_place[place] for place in places if place in self._by_place]
+
     def _source_paths(self, record: FrameRecord) -> list[Path]:
-        paths = [self._by_place[record.sequence, record.index + k].image for k in self.source_offsets]
+        paths = [neighbour.image for neighbour in self._neighbours(record)]
         return [*paths, record.stereo.image] if self.stereo and record.stereo else paths
 
     def _relative_poses(self, record: FrameRecord) -> torch.Tensor:
-        if self.source_offsets and not self.known_poses:
-            raise DataError("neighbouring frames without poses cannot be mixed with a stereo partner in one sample")
-        sources = [self._by_place[record.sequence, record.index + k] for k in self.source_offsets]
-        relative = [np.linalg.inv(s.pose) @ record.pose for s in sources if s.pose is not None]
+        relative = [relative_pose(neighbour, record) for neighbour in self._neighbours(record)]
         if self.stereo and record.stereo:
             relative.append(record.stereo.T_other_this)
-        return torch.from_numpy(np.stack(relative)).float()
+        return torch.tensor(np.array(relative), dtype=torch.float32).reshape(-1, 4, 4)
 
     def _stored_size(self) -> tuple[int, int]:
         return math.ceil(self.width / self.min_crop), math.ceil(self.height / self.min_crop)
@@ -118,6 +121,13 @@ class FrameDataset(Dataset[Sample]):
         cut = image[y : y + h, x : x + w]
         filter_ = cv2.INTER_AREA if w >= self.width else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(cut, (self.width, self.height), interpolation=filter_), np.uint8)
+
+    def _cut_source(self, path: Path, target: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+        source = self._frames.image(path)
+        if source.shape != target.shape:
+            size, expected = (f"{image.shape[1]}x{image.shape[0]}" for image in (source, target))
+            raise DataError(f"{path} is {size}, and the frame it belongs to is {expected}: expected one size")
+        return self._cut(source, window)
 
     def _cut_depth(self, record: FrameRecord, width: int, height: int, window: Window) -> torch.Tensor:
         depth = self._frames.depth(record)
@@ -154,8 +164,19 @@ class _FrameStore:
         if self._size is None:
             return depth
         if depth.shape[1] > self._size[0]:
-            depth = cv2.resize(depth, self._size, interpolation=cv2.INTER_NEAREST_EXACT)
+            depth = np.asarray(cv2.resize(depth, self._size, interpolation=cv2.INTER_NEAREST_EXACT), np.float32)
         return self._depths.setdefault(record.name, depth.astype(np.float16))
+
+
+def relative_pose(source: FrameRecord, target: FrameRecord) -> Matrix:
+    """T_source_target, float64 [4, 4], of two frames of one sequence.
+
+    Raises:
+        DataError: one of them has no pose.
+    """
+    if source.pose is None or target.pose is None:
+        raise DataError(f"{(source if source.pose is None else target).name} has no pose")
+    return np.asarray(np.linalg.inv(source.pose) @ target.pose)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -168,10 +189,6 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     if image is None:
         raise DataError(f"{path} cannot be decoded as an image: it is missing, truncated, or of an unknown format")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def _cropped_intrinsics(record: FrameRecord, width: int, height: int, window: Window) -> torch.Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from training.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,11 @@ class Batch:
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Batch:
-        """Stack samples of equal shape. Depth or pose that only some samples have is a configuration error."""
+        """Stack samples of equal shape.
+
+        Raises:
+            DataError: only some of the samples have depth, or poses.
+        """
         return Batch(
             image=torch.stack([s.image for s in samples]),
             sources=torch.stack([s.sources for s in samples]),
@@ -52,14 +58,21 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch on another device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, as the DataLoader asks for."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.pin_memory() for k, v in tensors.items() if isinstance(v, Tensor)})
+        return self._with_tensors(lambda tensor: tensor.pin_memory())
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(
+            image=change(self.image),
+            sources=change(self.sources),
+            intrinsics=change(self.intrinsics),
+            depth=None if self.depth is None else change(self.depth),
+            T_source_target=None if self.T_source_target is None else change(self.T_source_target),
+            names=self.names,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,5 +102,5 @@ def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     if not present:
         return None
     if len(present) != len(tensors):
-        raise ValueError(f"{len(present)} of {len(tensors)} samples of a batch have depth or pose; all or none must")
+        raise DataError(f"{len(present)} of {len(tensors)} samples of a batch have depth or poses; all or none must")
     return torch.stack(present)

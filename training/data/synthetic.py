@@ -67,7 +67,7 @@ def read_synthetic(root: Path, drives: Sequence[str] | None = None) -> list[Fram
     """Records of the drives below `root`.
 
     Raises:
-        DataError: there is no drive, or not the one asked for.
+        DataError: there is no drive, or not the one asked for, or its list of frames is damaged.
     """
     found = {path.parent.name: path for path in sorted(root.glob(f"*/{INDEX_FILE}"))}
     if not found:
@@ -95,20 +95,21 @@ def _write(path: Path, image: np.ndarray, options: list[int]) -> None:
 
 
 def _read_drive(index_file: Path) -> list[FrameRecord]:
-    folder = index_file.parent
-    records = []
-    for line in index_file.read_text().splitlines():
-        index, stamp, *numbers = line.split(",")
-        fx, fy, cx, cy, *pose = map(float, numbers)
-        records.append(
-            FrameRecord(
-                image=folder / "image" / f"{int(index):010d}.jpg",
-                intrinsics=(fx, fy, cx, cy),
-                sequence=folder.name,
-                index=int(index),
-                stamp_ns=int(stamp),
-                pose=np.vstack([np.reshape(pose, (3, 4)), [0.0, 0.0, 0.0, 1.0]]),
-                depth=DepthPng(folder / "depth" / f"{int(index):010d}.png"),
-            )
-        )
-    return records
+    try:
+        return [_parse_frame(index_file.parent, line) for line in index_file.read_text().splitlines()]
+    except ValueError as error:
+        raise DataError(f"{index_file} is damaged ({error}): delete the drive and render it again") from error
+
+
+def _parse_frame(folder: Path, line: str) -> FrameRecord:
+    index, stamp, *numbers = line.split(",")
+    fx, fy, cx, cy, *pose = map(float, numbers)
+    return FrameRecord(
+        image=folder / "image" / f"{int(index):010d}.jpg",
+        intrinsics=(fx, fy, cx, cy),
+        sequence=folder.name,
+        index=int(index),
+        stamp_ns=int(stamp),
+        pose=np.vstack([np.reshape(pose, (3, 4)), [0.0, 0.0, 0.0, 1.0]]),
+        depth=DepthPng(folder / "depth" / f"{int(index):010d}.png"),
+    )
