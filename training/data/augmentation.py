@@ -53,7 +53,10 @@ class Augmentation:
 
 
 def _flip(batch: Batch, flipped: Tensor) -> Batch:
-    """Mirror the samples where `flipped` [B] is true. Pixel x becomes W - 1 - x, so (cx + 0.5)/W becomes 1 minus itself."""
+    """Mirror the samples where `flipped` [B] is true.
+
+    Pixel x becomes W - 1 - x, so that (cx + 0.5)/W becomes 1 minus itself.
+    """
     intrinsics = batch.intrinsics.clone()
     intrinsics[:, 2] = torch.where(flipped, 1.0 - intrinsics[:, 2], intrinsics[:, 2])
     return replace(

@@ -1,8 +1,9 @@
 """Proxy depth from classical geometry, for supervision where no sensor measured depth.
 
-Two sources of parallax: a rectified stereo partner (semi-global matching, Hirschmüller 2008, as the "depth hints" of Watson et al.
-2019), and neighbouring frames with known camera poses (dense optical flow, Kroeger et al. 2016, triangulated). Moving objects whose
-motion follows the epipolar lines pass every check here: proxies are good on average, not everywhere.
+Two sources of parallax: a rectified stereo partner (semi-global matching, Hirschmüller 2008, as the "depth hints" of
+Watson et al. 2019), and neighbouring frames with known camera poses (dense optical flow, Kroeger et al. 2016,
+triangulated). Moving objects whose motion follows the epipolar lines pass every check here: proxies are good on
+average, not everywhere.
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ def motion_depth(
 ) -> Depth:
     """Depth of `target` triangulated from the optical flow to frames with known relative poses.
 
-    For a pixel with ray r, a source with rotation R, translation t and a match (u, v) gives two equations linear in inverse depth q:
-    q (u t_z - t_x) = (R r)_x - u (R r)_z, and the same for v. They are solved by least squares over all sources, weighted by what
-    they say in pixels, so that a source without parallax does not matter.
+    For a pixel with ray r, a source with rotation R, translation t and a match (u, v) gives two equations linear in
+    inverse depth q: q (u t_z - t_x) = (R r)_x - u (R r)_z, and the same for v. They are solved by least squares over
+    all sources, weighted by what they say in pixels, so that a source without parallax does not matter.
 
     Args:
         target: uint8 [H, W].
@@ -150,10 +151,10 @@ def _flow(a: Gray, b: Gray) -> NDArray[np.float32]:
     """Dense optical flow from a to b, pixels [H, W, 2]; small images are doubled first for finer matches."""
     height, width = a.shape
     if width >= 800:
-        return _dis().calc(a, b, np.zeros((height, width, 2), np.float32))
-    doubled = [cv2.resize(g, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC) for g in (a, b)]
-    flow = _dis().calc(*doubled, np.zeros((2 * height, 2 * width, 2), np.float32))
-    return cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) / 2.0
+        return np.asarray(_dis().calc(a, b, np.zeros((height, width, 2), np.float32)), np.float32)
+    larger_a, larger_b = (cv2.resize(g, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC) for g in (a, b))
+    flow = _dis().calc(larger_a, larger_b, np.zeros((2 * height, 2 * width, 2), np.float32))
+    return np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA), np.float32) / 2.0
 
 
 def _dis() -> cv2.DISOpticalFlow:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import timm
 import torch
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,10 +43,13 @@ class DepthNetwork(nn.Module):
     def __init__(self, encoder: str = "resnet18", pretrained: bool = True, scales: int = 4) -> None:
         super().__init__()
         self.encoder = create_encoder(encoder, pretrained)
-        self.decoder = DepthDecoder(self.encoder.feature_info.channels(), scales)
+        self.decoder = DepthDecoder(feature_info(self.encoder).channels(), scales)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Sigmoid disparities [B, 1, H/2^s, W/2^s] in (0, 1), finest first, of image: float [B, 3, H, W], RGB in 0..1."""
+        """Sigmoid disparities [B, 1, H/2^s, W/2^s] in (0, 1), finest first.
+
+        image: float [B, 3, H, W], RGB in 0..1; H and W multiples of 32, at least 64.
+        """
         return self.decoder(self.encoder(normalize(image)))
 
 
@@ -55,14 +60,19 @@ def create_encoder(name: str, pretrained: bool, in_channels: int = 3) -> nn.Modu
         ValueError: the model has other strides.
     """
     encoder = timm.create_model(name, features_only=True, pretrained=pretrained, in_chans=in_channels)
-    strides = encoder.feature_info.reduction()
+    strides = feature_info(encoder).reduction()
     if strides != [2, 4, 8, 16, 32]:
         raise ValueError(f"encoder {name} has features at strides {strides}; strides 2, 4, 8, 16, 32 are needed")
     return encoder
 
 
+def feature_info(encoder: nn.Module) -> FeatureInfo:
+    """Channels and strides of a timm feature extractor."""
+    return cast(FeatureInfo, encoder.feature_info)
+
+
 class DepthDecoder(nn.Module):
-    """U-Net with nearest upsampling, ELU and reflection padding, and a sigmoid disparity at each of the finest scales."""
+    """U-Net with nearest upsampling, ELU, reflection padding, and a sigmoid disparity at each of the finest scales."""
 
     def __init__(self, encoder_channels: Sequence[int], scales: int = 4) -> None:
         super().__init__()
@@ -104,5 +114,5 @@ class DisparityHead(nn.Sequential):
     def __init__(self, in_channels: int) -> None:
         convolution = nn.Conv2d(in_channels, 1, 3, padding=1, padding_mode="reflect")
         # Between 0.1 m and 100 m, sigmoid(-4) is 5 m: start among street depths, not at sigmoid(0), 0.2 m.
-        nn.init.constant_(convolution.bias, -4.0)  # type: ignore[arg-type]
+        nn.init.constant_(convolution.get_parameter("bias"), -4.0)
         super().__init__(convolution, nn.Sigmoid())

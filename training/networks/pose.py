@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.geometry.se3 import invert, rigid_transform, so3_exp
-from training.networks.depth import create_encoder, normalize
+from training.networks.depth import create_encoder, feature_info, normalize
 
 OUTPUT_SCALE = 0.01  # motions start small, so that from the first step the warped sources overlap the target
 DECODER_CHANNELS = 256
@@ -27,7 +27,7 @@ class PoseNetwork(nn.Module):
         super().__init__()
         self.encoder = create_encoder(encoder, pretrained, in_channels=6)
         self.decoder = nn.Sequential(
-            nn.Conv2d(self.encoder.feature_info.channels()[-1], DECODER_CHANNELS, 1),
+            nn.Conv2d(feature_info(self.encoder).channels()[-1], DECODER_CHANNELS, 1),
             nn.ReLU(),
             nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1),
             nn.ReLU(),

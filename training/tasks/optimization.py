@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.nn import Parameter
 from torch.optim import Adam, AdamW
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
@@ -19,7 +20,8 @@ class Optimization:
         optimizer: adam, or adamw with decoupled weight decay.
         learning_rate: of the first step (step), or the highest (one_cycle).
         weight_decay: decoupled for adamw, L2 for adam.
-        schedule: step divides by ten every `step_epochs`; one_cycle rises over `warmup` of all steps and falls by a cosine to 0.
+        schedule: step divides by ten every `step_epochs`; one_cycle rises over `warmup` of all steps and falls by a
+            cosine to 0, while Adam's first beta goes from 0.95 down to 0.85 and back (Smith, 2018).
         step_epochs: epochs between two steps of the step schedule.
         warmup: share of the steps over which one_cycle rises.
     """
@@ -31,7 +33,7 @@ class Optimization:
     step_epochs: int = 15
     warmup: float = 0.05
 
-    def configure(self, parameters: Iterable[Parameter], total_steps: int) -> dict[str, Any]:
+    def configure(self, parameters: Iterable[Parameter], total_steps: int) -> OptimizerLRSchedulerConfig:
         """What LightningModule.configure_optimizers returns; `total_steps` is trainer.estimated_stepping_batches."""
         kind = Adam if self.optimizer == "adam" else AdamW
         optimizer = kind(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)

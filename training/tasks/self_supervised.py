@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from training.checkpoints import DepthNetworkCard, write_card
@@ -125,7 +126,7 @@ class SelfSupervisedDepth(L.LightningModule):
             values["val/abs_rel"] = median_scaled_abs_rel(self(views.network_image), views.depth)
         self.log_dict(values, batch_size=len(views.image), prog_bar=True, add_dataloader_idx=dataloader_idx > 0)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and schedule of the recipe."""
         return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
 

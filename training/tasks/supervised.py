@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from training.checkpoints import DepthNetworkCard, write_card
@@ -27,7 +28,8 @@ class SupervisedDepth(L.LightningModule):
         pretrained: start from timm's ImageNet weights.
         min_depth: depth at disparity 1, in metres.
         max_depth: depth at disparity 0, in metres.
-        canonical_intrinsics: (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) of the canonical camera; the exported model's prior.
+        canonical_intrinsics: (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) of the canonical camera; the prior of the
+            exported model.
         scale_invariant_weight: weight of the scale-invariant logarithmic error.
         gradient_weight: weight of the multi-scale gradient matching.
         optimization: optimiser and schedule.
@@ -53,7 +55,10 @@ class SupervisedDepth(L.LightningModule):
         self.optimization = optimization
 
     def forward(self, image: Tensor) -> Tensor:
-        """Inverse depth float32 [B, 1, H, W], 1/m of the canonical camera, of image: float [B, 3, H, W], RGB in 0..1."""
+        """Inverse depth float32 [B, 1, H, W], 1/m of the canonical camera.
+
+        image: float [B, 3, H, W], RGB in 0..1.
+        """
         disparity = self.depth_network(image.contiguous(memory_format=torch.channels_last))[0].float()
         return sigmoid_to_inverse_depth(disparity, self.min_depth, self.max_depth)
 
@@ -74,10 +79,11 @@ class SupervisedDepth(L.LightningModule):
         inverse_depth = self(views.network_image)
         residual, known = self._residual(inverse_depth, views)
         error = log_l1(residual, known, limit=float("inf"))
-        values = {"val/abs_rel": median_scaled_abs_rel(inverse_depth, _depth(views)), "val/log_l1": error}
+        abs_rel = median_scaled_abs_rel(inverse_depth, _depth(views))
+        values: dict[str, Tensor | float] = {"val/abs_rel": abs_rel, "val/log_l1": error}
         self.log_dict(values, batch_size=len(views.image), prog_bar=True, add_dataloader_idx=dataloader_idx > 0)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and schedule of the recipe."""
         return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
 

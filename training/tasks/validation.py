@@ -11,7 +11,7 @@ MAX_DEPTH = 80.0
 
 
 def median_scaled_abs_rel(inverse_depth: Tensor, depth: Tensor) -> float:
-    """Mean absolute relative depth error of the images of a batch, each scaled by its median, Garg crop, nearer than 80 m.
+    """Mean absolute relative depth error of a batch, each image scaled by its median; Garg crop, nearer than 80 m.
 
     Args:
         inverse_depth: float [B, 1, H, W], 1/m or up to scale.
