@@ -73,7 +73,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=_positive(int), default=100, help="length of the synthetic drive (100)")
     parser.add_argument("--image-rate", type=_positive(float), default=10.0, metavar="HZ", help="of a folder (10)")
     parser.add_argument("--rate", type=_positive(float), default=1.0, help="speed factor of the replay (1)")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.topic and not arguments.bag:
+        parser.error("--topic goes with --bag")
+    return arguments
 
 
 def clear_output(output: Path) -> None:

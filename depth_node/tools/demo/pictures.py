@@ -20,6 +20,7 @@ from depth_node.tools.demo.source import Drive
 GIF_BYTES = 8_000_000
 GIF_WIDTH = 512  # pixels of each half, at most
 GIF_COLORS = 256
+MIN_GIF_HZ = 8.0  # slower does not look like motion
 GAP = 4  # pixels between image and depth
 
 
@@ -40,9 +41,13 @@ def side_by_side(drive: Drive, previews: Mapping[int, NDArray[np.uint8]]) -> dic
 
 
 def write_animation(pairs: Mapping[int, NDArray[np.uint8]], path: Path, rate: float) -> None:
-    """An endless GIF of the pairs at `rate` times their own speed, made smaller until it is below GIF_BYTES."""
+    """An endless GIF of the pairs, made smaller until it is below GIF_BYTES.
+
+    It runs at `rate` times their own speed, or faster where that leaves less than MIN_GIF_HZ.
+    """
     stamps = list(pairs)
-    period_ms = float(np.median(np.diff(stamps))) / 1e6 / rate if len(stamps) > 1 else 1000.0
+    recorded_ms = float(np.median(np.diff(stamps))) / 1e6 / rate if len(stamps) > 1 else np.inf
+    period_ms = min(max(recorded_ms, 20), 1000 / MIN_GIF_HZ)  # viewers slow down what is faster than 50 Hz
     height, width = next(iter(pairs.values())).shape[:2]
     scale = min(1.0, 2 * GIF_WIDTH / width)
     while True:
@@ -50,7 +55,7 @@ def write_animation(pairs: Mapping[int, NDArray[np.uint8]], path: Path, rate: fl
         small = (Image.fromarray(pair).resize(size, Image.Resampling.BOX) for pair in pairs.values())
         # Without dithering, whose noise neither compresses nor pleases.
         frames = [image.quantize(GIF_COLORS, dither=Image.Dither.NONE) for image in small]
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=max(20, round(period_ms)), loop=0)
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=round(period_ms), loop=0)
         excess = path.stat().st_size / GIF_BYTES
         if excess < 1:
             return

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from depth_node import bag_messages
 from depth_node.bags import IMAGE_TYPES, BagWriter, open_bag
 from depth_node.camera import PinholeCamera
 from depth_node.errors import BagError, DepthNodeError
-from depth_node.synthetic import Street, SyntheticFrame, street_drive, street_world
+from depth_node.synthetic import Street, SyntheticFrame, World, street_drive, street_world
 from depth_node.synthetic.street import T_BASE_CAMERA, base_pose
 
 SEED = 0
 CAMERA = PinholeCamera(640, 192, 372.0, 372.0, 319.5, 95.5)
 SPEED = 8.0  # m/s
 RATE = 10.0  # Hz
+MAX_FRAMES = 2000  # the street ends
 FRAMES_PER_JOB = 5
 START_NS = 1_700_000_000_000_000_000
 CAMERA_FRAME = "camera_optical"
@@ -81,9 +82,15 @@ def find_drive(bag_path: Path, image_topic: str | None) -> Drive:
 
 
 def write_synthetic_drive(path: Path, frames: int) -> None:
-    """Ray-cast a drive along a street into a bag: images, camera_info, true depth, odometry and static transforms."""
-    world = street_world(SEED)
-    assert world.street is not None
+    """Ray-cast a drive along a street into a bag: images, camera_info, true depth, odometry and static transforms.
+
+    Raises:
+        DepthNodeError: more frames than the street is long.
+    """
+    if frames > MAX_FRAMES:
+        raise DepthNodeError(f"a synthetic drive of {frames} frames; expected at most {MAX_FRAMES}")
+    street = _world(frames).street
+    assert street is not None
     mounting = {("base_link", CAMERA_FRAME): T_BASE_CAMERA}
     with BagWriter(path) as bag:
         bag.write("/tf_static", START_NS, bag_messages.transforms(START_NS, mounting))
@@ -92,7 +99,7 @@ def write_synthetic_drive(path: Path, frames: int) -> None:
             bag.write("/camera/camera_info", stamp, bag_messages.camera_info(stamp, CAMERA_FRAME, frame.camera))
             bag.write("/camera/image_raw", stamp, bag_messages.image(stamp, CAMERA_FRAME, frame.rgb, "rgb8"))
             bag.write(f"/camera/{TRUTH}", stamp, bag_messages.image(stamp, CAMERA_FRAME, frame.depth, "32FC1"))
-            bag.write("/odometry", stamp, _odometry(world.street, stamp, number * SPEED / RATE))
+            bag.write("/odometry", stamp, _odometry(street, stamp, number * SPEED / RATE))
 
 
 def write_image_folder(folder: Path, path: Path, rate: float) -> None:
@@ -122,7 +129,7 @@ def _rendered(frames: int) -> Iterator[SyntheticFrame]:
 def _render(first: int, frames: int) -> list[SyntheticFrame]:
     count = min(FRAMES_PER_JOB, frames - first)
     drive = street_drive(
-        street_world(SEED),
+        _world(frames),
         CAMERA,
         count,
         speed=SPEED,
@@ -131,6 +138,11 @@ def _render(first: int, frames: int) -> list[SyntheticFrame]:
         start_stamp_ns=START_NS + round(first * 1e9 / RATE),
     )
     return list(drive)
+
+
+@cache
+def _world(frames: int) -> World:
+    return street_world(SEED, length=max(400.0, frames * SPEED / RATE))
 
 
 def _odometry(street: Street, stamp_ns: int, arc: float) -> Any:
