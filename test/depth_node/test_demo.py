@@ -146,12 +146,14 @@ def test_drive_topics_are_found_beside_the_image(tmp_path: Path, image: Any) -> 
     )
     right = find_drive(path, "/right/image_raw/compressed")
     assert (right.camera_info, right.truth, right.is_compressed, right.frames) == (None, None, True, 1)
-    with pytest.raises(BagError, match="2 image topics; choose one with --topic: /left/image_raw, /right"):
+    with pytest.raises(BagError, match="several image topics; choose one with --topic: /left/image_raw, /right"):
         find_drive(path, None)
     with pytest.raises(BagError, match="1 messages of type sensor_msgs/msg/CameraInfo; expected images, as on: /left"):
         find_drive(path, "/left/camera_info")
     with pytest.raises(BagError, match="no topic /front"):
         find_drive(path, "/front")
+    with pytest.raises(BagError, match="has no images; its topics: /camera_info"):
+        find_drive(write_bag(tmp_path / "blind.mcap", {"/camera_info": info}), None)
 
 
 def test_folder_is_read_in_natural_order(tmp_path: Path) -> None:

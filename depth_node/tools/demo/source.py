@@ -59,9 +59,12 @@ def find_drive(bag_path: Path, image_topic: str | None) -> Drive:
         types = bag.topics()
         cameras = [topic for topic in bag.image_topics() if not topic.endswith(TRUTH)]
         if image_topic is None:
-            if len(cameras) != 1:
-                there = ", ".join(cameras) or "none"
-                raise BagError(f"bag {bag_path} has {len(cameras)} image topics; choose one with --topic: {there}")
+            if not cameras:
+                raise BagError(f"bag {bag_path} has no images; its topics: {', '.join(types) or 'none'}")
+            if len(cameras) > 1:
+                raise BagError(
+                    f"bag {bag_path} has several image topics; choose one with --topic: {', '.join(cameras)}"
+                )
             image_topic = cameras[0]
         frames = bag.message_count([image_topic])
         if types[image_topic] not in IMAGE_TYPES or frames == 0:
