@@ -1,0 +1,74 @@
+"""Depth network: shapes, Monodepth2's size, where it starts, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from training.networks.depth import (
+    DepthNetwork,
+    create_encoder,
+    disparity_to_depth,
+    normalize,
+    sigmoid_to_inverse_depth,
+)
+
+TINY = "mobilenetv3_small_050"
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3, 4])
+def test_disparities_at_each_scale_finest_first(scales: int) -> None:
+    disparities = DepthNetwork(TINY, pretrained=False, scales=scales)(torch.rand(2, 3, 64, 96))
+    assert [tuple(d.shape) for d in disparities] == [(2, 1, 64 >> s, 96 >> s) for s in range(scales)]
+    assert all(((d > 0) & (d < 1)).all() for d in disparities)
+
+
+def test_size_of_monodepth2s_network() -> None:
+    """Encoder: ResNet-18 of torchvision, 11,689,512 weights, without its fc layer; decoder: as published, 3.15 M."""
+    network = DepthNetwork("resnet18", pretrained=False)
+    assert count(network.encoder) == 11_689_512 - 513_000
+    assert count(network.decoder) == 3_152_724
+
+
+def test_starts_among_street_depths() -> None:
+    """Between 0.1 m and 100 m: near sigmoid(-4), 5.3 m, not at sigmoid(0), 0.2 m."""
+    torch.manual_seed(0)
+    network = DepthNetwork("resnet18", pretrained=False, scales=1).eval()
+    with torch.no_grad():
+        depth = disparity_to_depth(network(torch.rand(1, 3, 64, 96))[0], 0.1, 100.0)
+    assert 2 < depth.median().item() < 15
+
+
+def test_gradient_reaches_every_weight() -> None:
+    torch.manual_seed(0)
+    network = DepthNetwork(TINY, pretrained=False)
+    sum(d.mean() for d in network(torch.rand(2, 3, 64, 96))).backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def test_inverse_depth_is_linear_in_disparity() -> None:
+    disparity = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    inverse = sigmoid_to_inverse_depth(disparity, 0.5, 80.0)
+    assert inverse.tolist() == pytest.approx([1 / 80, 0.75 / 80 + 0.25 / 0.5, 1 / 0.5])
+    torch.testing.assert_close(disparity_to_depth(disparity, 0.5, 80.0), 1 / inverse)
+
+
+def test_normalization_is_monodepth2s() -> None:
+    assert normalize(torch.tensor([0.45, 0.675, 0.0])).tolist() == pytest.approx([0, 1, -2], abs=1e-6)
+
+
+def test_encoder_with_other_strides_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"convnext_atto has features at strides \[4, 8, 16, 32\]"):
+        create_encoder("convnext_atto", pretrained=False)
+
+
+@pytest.mark.parametrize("scales", [0, 6])
+def test_number_of_scales_is_checked(scales: int) -> None:
+    with pytest.raises(ValueError, match=f"scales is {scales}; expected 1 to 5"):
+        DepthNetwork(TINY, pretrained=False, scales=scales)
