@@ -1,0 +1,125 @@
+"""The data of a run: what an epoch holds, what validation sees, and what cannot be trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from training.data.augmentation import Augmentation
+from training.data.module import DepthData
+from training.data.records import FrameRecord
+from training.data.sample import Batch
+from training.data.source import Source
+from training.data.synthetic import DriveOptions, read_synthetic, write_street_drive
+from training.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two synthetic drives of three frames, and a folder of five frames without depth."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed in (0, 1):
+        write_street_drive(folder / "streets" / f"street_{seed}", seed, DriveOptions(width=64, height=64, frames=3))
+    (folder / "video").mkdir()
+    for index in range(5):
+        cv2.imwrite(str(folder / "video" / f"{index}.png"), np.full((32, 64, 3), 10 * index, np.uint8))
+    (folder / "camera.yaml").write_text(
+        "{image_width: 64, image_height: 32, camera_matrix: {data: [32, 0, 31.5, 0, 32, 15.5, 0, 0, 1]}}"
+    )
+    return folder
+
+
+STREETS = Source("synthetic", Path("streets"))
+VIDEO = Source("folder", Path("video"), camera_file=Path("camera.yaml"))
+
+
+def make_data(root: Path, train: list[Source], **options: Any) -> DepthData:
+    return DepthData(root, train, width=64, height=64, workers=0, **{"batch_size": 2, **options})
+
+
+def batches(loader: Any) -> list[Batch]:
+    return list(loader)
+
+
+def test_an_epoch_holds_each_frame_as_often_as_it_is_repeated(root: Path) -> None:
+    once = Source("synthetic", Path("streets"), select=["street_0"])
+    thrice = Source("synthetic", Path("streets"), select=["street_1"], repeat=3)
+    data = make_data(root, [once, thrice], source_offsets=[], depth=True)
+    names = [name for batch in batches(data.train_dataloader()) for name in batch.names]
+    assert sorted(names) == sorted(
+        [f"street_0/{i:010d}" for i in range(3)] + 3 * [f"street_1/{i:010d}" for i in range(3)]
+    )
+    assert names != sorted(names)
+
+
+def test_an_incomplete_batch_is_dropped_in_training_and_kept_in_validation(root: Path) -> None:
+    data = make_data(root, [STREETS], validation=[STREETS], source_offsets=[], depth=True, batch_size=4)
+    assert [len(batch.names) for batch in batches(data.train_dataloader())] == [4]
+    (loader,) = data.val_dataloader()
+    assert [len(batch.names) for batch in batches(loader)] == [4, 2]
+    assert [name for batch in batches(loader) for name in batch.names] == [r.name for r in data.validation_records[0]]
+
+
+def test_validation_sees_depth_where_there_is_some_and_neighbours_elsewhere(root: Path) -> None:
+    data = make_data(root, [VIDEO], validation=[STREETS, VIDEO], source_offsets=[-1, 1], min_crop=0.5)
+    measured, video = (batches(loader) for loader in data.val_dataloader())
+    assert measured[0].depth is not None
+    assert measured[0].sources.shape[1] == 0
+    assert video[0].depth is None
+    assert video[0].sources.shape[1] == 2
+    assert sum(len(batch.names) for batch in video) == 3
+    assert (video[0].intrinsics[:, 0] == 0.5).all()  # not cropped
+
+
+def test_training_batches_are_augmented_and_others_are_not(root: Path) -> None:
+    data = make_data(root, [VIDEO], augmentation=Augmentation(flip=1.0, jitter=0.0))
+    batch = next(iter(data.train_dataloader()))
+    for training in (True, False):
+        data.trainer = SimpleNamespace(training=training)  # type: ignore[assignment]
+        views = data.on_after_batch_transfer(batch, 0)
+        expected = batch.image.flip(-1) if training else batch.image
+        assert torch.equal(views.image, expected / 255)
+
+
+def test_prior_is_the_median_camera_of_the_training_frames(root: Path) -> None:
+    data = make_data(root, [STREETS, VIDEO])
+    known = [r.intrinsics for r in read_synthetic(root / "streets")] + 5 * [(0.5, 1.0, 0.5, 0.5)]
+    assert data.intrinsics_prior() == pytest.approx(tuple(np.median(np.array(known), axis=0)))
+
+
+def test_sources_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Source] = []
+
+    def read(source: Source, folder: Path) -> list[FrameRecord]:
+        calls.append(source)
+        return read_synthetic(folder / source.path)
+
+    monkeypatch.setattr(Source, "read", read)
+    data = make_data(root, [STREETS], validation=[STREETS], source_offsets=[], depth=True)
+    for _ in range(2):
+        data.train_dataloader()
+        data.val_dataloader()
+        data.intrinsics_prior()
+    assert len(calls) == 2
+
+
+def test_without_sources_all_kitti_raw_drives_are_trained_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"no frames of any drive .* in {tmp_path}"):
+        DepthData(tmp_path).train_dataloader()
+
+
+def test_too_few_frames_for_one_batch(root: Path) -> None:
+    with pytest.raises(DataError, match=r"3 training frames do not fill one batch: lower data.batch_size"):
+        make_data(root, [VIDEO], batch_size=4).train_dataloader()
+
+
+@pytest.mark.parametrize("size", [(96, 63), (100, 64), (32, 64), (64, 32)])
+def test_size_must_suit_the_networks(size: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match=f"input size is {size[0]}x{size[1]}; .* multiples of 32 from 64 on"):
+        DepthData(Path("."), width=size[0], height=size[1])
