@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,10 +14,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
@@ -37,6 +40,7 @@ from depth_node.worker import LatestWorker
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 DIAGNOSTICS_PERIOD_S = 1.0
+SIGNAL_PERIOD_S = 0.1  # Python sees a signal only between two waits of the executor
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -217,20 +221,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="Parameters: --ros-args -p NAME:=VALUE. Topics: --ros-args -r image:=TOPIC -r camera_info:=TOPIC.",
     )
     parser.parse_args(remove_ros_args(arguments))
-    rclpy.init(args=arguments)
+    is_stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: is_stopped.set())
+    # rclpy's own handlers would shut ROS down under whatever the worker is publishing.
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = DepthNode()
-        try:
-            rclpy.spin(node)
-        finally:
-            node.destroy_node()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not is_stopped.is_set():
+            executor.spin_once(SIGNAL_PERIOD_S)
+        node.destroy_node()
     except (ParameterError, ParameterException) as error:
         print(f"depth_node: {error}", file=sys.stderr)
         return 2
     finally:
-        rclpy.try_shutdown()
+        rclpy.shutdown()
     return 0
 
 

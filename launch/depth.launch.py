@@ -84,7 +84,9 @@ def depth_node(context: LaunchContext) -> list[Node]:
     image = argument("image")
     # Without its type, launch would read a model named `12` as a number.
     types = {name: bool if choices == BOOLEANS else str for name, (_, choices) in PARAMETERS.items()}
-    given = {name: ParameterValue(argument(name), value_type=types[name]) for name in PARAMETERS if argument(name)}
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=types[name]) for name in PARAMETERS if argument(name)
+    }
     parameters = {**given, "use_sim_time": argument("use_sim_time") == "true"}
     return [
         Node(

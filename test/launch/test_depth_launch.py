@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -121,7 +122,17 @@ def test_launched_node_has_its_topics_and_parameters(tiny_model_path: Path, tmp_
 
     log, params = tmp_path / "log", tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"cloud_stride": 5, "precision": "auto"}}}))
-    arguments = ["image:=/camera/image_raw", "namespace:=robot", f"model:={tiny_model_path}", "precision:=fp32"]
+    arguments = [
+        "image:=/camera/image_raw",
+        "image_transport:=raw",
+        "namespace:=robot",
+        f"model:={tiny_model_path}",
+        "backend:=openvino",
+        "precision:=fp32",
+        "autostart:=true",
+        "use_sim_time:=false",
+        "log_level:=warn",
+    ]
     with ros2_launch(log, "depth_node", "depth.launch.py", f"params_file:={params}", *arguments) as process:
         context = rclpy.Context()
         rclpy.init(context=context)
@@ -138,7 +149,11 @@ def test_launched_node_has_its_topics_and_parameters(tiny_model_path: Path, tmp_
         executor.spin_until_future_complete(future, 20)
         stride, precision, model, backend = future.result().values
         assert stride.integer_value == 5
-        assert [value.string_value for value in (precision, model, backend)] == ["fp32", str(tiny_model_path), "auto"]
+        assert [value.string_value for value in (precision, model, backend)] == [
+            "fp32",
+            str(tiny_model_path),
+            "openvino",
+        ]
         node.destroy_node()
         context.shutdown()
         process.send_signal(signal.SIGINT)
@@ -154,3 +169,20 @@ def test_unknown_choice_is_refused_before_anything_starts(tmp_path: Path) -> Non
         assert process.wait(30) != 0
     assert "tensorflow" in log.read_text()
     assert "process started" not in log.read_text()
+
+
+@pytest.mark.usefixtures("private_ros_domain")
+def test_replayed_bag_ends_the_launch(tiny_model_path: Path, tmp_path: Path) -> None:
+    from depth_node import bag_messages
+    from depth_node.bags import BagWriter
+
+    bag_path, log = tmp_path / "drive.mcap", tmp_path / "log"
+    with BagWriter(bag_path) as bag:
+        for stamp in range(0, 1_000_000_000, 100_000_000):
+            pixels = np.zeros((32, 64, 3), np.uint8)
+            bag.write("/camera/image_raw", stamp, bag_messages.image(stamp, "camera", pixels, "rgb8"))
+    arguments = [f"bag:={bag_path}", "image:=/camera/image_raw", f"model:={tiny_model_path}", "rate:=2.0"]
+    with ros2_launch(log, "depth_node", "replay.launch.py", *arguments) as process:
+        assert process.wait(60) == 0
+    assert "process[replay-2] was required" in log.read_text()
+    assert "Traceback" not in log.read_text()
