@@ -18,12 +18,14 @@ RECENT_ERROR_S = 10.0
 class NodeStatus:
     """What the node is doing, beside its statistics.
 
-    state: of the lifecycle; failure: why it could not be configured; intrinsics_source: `camera_info`, `prior`, or
-    nothing before the first frame; the rest is empty while no model is loaded.
+    state: of the lifecycle; failure: why it could not be configured; silence: why no images come in, if none do;
+    intrinsics_source: `camera_info`, `prior`, or nothing before the first frame; the rest is empty while no model is
+    loaded.
     """
 
     state: str
     failure: str = ""
+    silence: str = ""
     model: str = ""
     model_checksum: str = ""
     backend: str = ""
@@ -50,8 +52,8 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
     warnings = []
     if statistics.seconds_since_error < RECENT_ERROR_S:
         warnings.append(statistics.last_error)
-    if statistics.input_hz == 0:
-        warnings.append("no images come in")
+    if status.silence:
+        warnings.append(status.silence)
     if status.intrinsics_source == "prior":
         warnings.append("no usable camera_info: the intrinsics are the model's prior, so the geometry is approximate")
     if warnings:

@@ -40,6 +40,7 @@ from depth_node.worker import LatestWorker
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 DIAGNOSTICS_PERIOD_S = 1.0
+SILENT_PERIODS_LOGGED = 5
 SIGNAL_PERIOD_S = 0.1  # Python sees a signal only between two waits of the executor
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -67,6 +68,7 @@ class DepthNode(LifecycleNode):
         self._worker: LatestWorker[ReceivedImage] | None = None
         self._inputs: list[Subscription] = []
         self._image_number: int | None = None
+        self._silent_periods = 0
 
         # Diagnostics go out, and the node starts, also while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -129,6 +131,13 @@ class DepthNode(LifecycleNode):
         self._free_model()
         return _SUCCESS
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured after an exception in another transition, which rclpy keeps to itself."""
+        self._stop_work()
+        self._free_model()
+        self._fail("a transition failed without a word; the node is unconfigured again")
+        return _SUCCESS
+
     def destroy_node(self) -> None:
         """End the worker thread before the node."""
         self._stop_work()
@@ -150,6 +159,7 @@ class DepthNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._inputs = []
         self._image_number = None
+        self._silent_periods = 0
         if self._worker is not None and self._worker.stop():
             self._statistics.frame_dropped()
         self._worker = self._handler = None
@@ -180,12 +190,32 @@ class DepthNode(LifecycleNode):
         if self._handler is not None:
             self._handler.camera_info = message
 
+    def _silence(self) -> str:
+        """Why no images come in, which most often is a topic's name or type."""
+        topic = self.resolve_topic_name("image")
+        expected = "sensor_msgs/msg/" + ("Image" if self._settings.image_transport == "raw" else "CompressedImage")
+        types = {publisher.topic_type for publisher in self.get_publishers_info_by_topic(topic)}
+        if not types:
+            return f"nobody publishes {topic}"
+        if expected not in types:
+            found = " and ".join(sorted(types))
+            return f"{topic} is of type {found}, not {expected}: choose another topic, or image_transport"
+        return f"no images come in on {topic}"
+
     def _publish_diagnostics(self) -> None:
-        status = NodeStatus(state=self._state_machine.current_state[1], failure=self._failure)
+        statistics = self._statistics.snapshot()
+        state, silence = self._state_machine.current_state[1], ""
+        if state == "active" and statistics.input_hz == 0:
+            silence = self._silence()
+            self._silent_periods += 1
+            if self._silent_periods == SILENT_PERIODS_LOGGED:
+                self.get_logger().warning(silence)
+        status = NodeStatus(state=state, failure=self._failure)
         if self._pipeline is not None:
             model, backend = self._pipeline.model, self._pipeline.backend
             status = NodeStatus(
-                state=status.state,
+                state=state,
+                silence=silence,
                 model=str(model.path),
                 model_checksum=model.checksum,
                 backend=backend.name,
@@ -195,7 +225,7 @@ class DepthNode(LifecycleNode):
             )
         stamp = self.get_clock().now().to_msg()
         name = self.get_fully_qualified_name()
-        self._diagnostics.publish(diagnostic_array(name, status, self._statistics.snapshot(), stamp))
+        self._diagnostics.publish(diagnostic_array(name, status, statistics, stamp))
 
     # Parameters
 

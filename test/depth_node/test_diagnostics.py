@@ -81,7 +81,7 @@ def test_keys_and_values() -> None:
         ({"intrinsics_source": "prior"}, {}, DiagnosticStatus.WARN, "no usable camera_info"),
         ({}, {"last_error": "step of 3 bytes", "seconds_since_error": 1.0}, DiagnosticStatus.WARN, "step of 3 bytes"),
         ({}, {"seconds_since_error": RECENT_ERROR_S + 1}, DiagnosticStatus.OK, "depth at"),
-        ({}, {"input_hz": 0.0}, DiagnosticStatus.WARN, "no images come in"),
+        ({"silence": "nobody publishes /image"}, {"input_hz": 0.0}, DiagnosticStatus.WARN, "nobody publishes /image"),
         ({}, {"output_hz": 0.0}, DiagnosticStatus.OK, "nobody listens"),
         ({"state": "inactive"}, {"input_hz": 0.0}, DiagnosticStatus.OK, "inactive"),
         ({"state": "unconfigured", "failure": "no such model"}, {}, DiagnosticStatus.ERROR, "no such model"),

@@ -24,6 +24,7 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # noqa: E402
@@ -307,6 +308,17 @@ def test_compressed_images(start: Callable[..., Any]) -> None:
         np.testing.assert_allclose(np.frombuffer(result.data, np.float32), expected_depth(200), rtol=1e-5)
 
 
+def test_silence_is_explained(start: Callable[..., Any]) -> None:
+    with start(image_type=CompressedImage, image_transport="raw") as (process, client):
+        topic = f"{client.node.get_namespace()}/image"
+        said = f"{topic} is of type sensor_msgs/msg/CompressedImage, not sensor_msgs/msg/Image"
+        client.wait(lambda: client.diagnostics and said in client.diagnostics[-1].message)
+        assert client.diagnostics[-1].level == b"\x01"
+        client.wait(lambda: said in process.log)
+        client.spin(2.0)
+        assert process.log.count(said) == 1
+
+
 def test_newest_frame_wins_and_lost_ones_are_counted(running: tuple[NodeProcess, Client]) -> None:
     _, client = running
     client.subscribe("depth/image", "points", "depth/color")
@@ -467,3 +479,23 @@ def test_signals_end_the_node_at_once(start: Callable[..., Any], number: int) ->
         assert code == 0
         assert seconds < 2
         assert "Traceback" not in process.log
+
+
+def test_exception_in_a_transition_frees_everything(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from depth_node import node as module
+
+    rclpy.init(args=["--ros-args", "-p", "autostart:=false", "-p", f"model:={tiny_model_path}"])
+    try:
+        node = module.DepthNode()
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "LatestWorker", lambda *_, **__: 1 / 0)
+            assert node.trigger_activate() == TransitionCallbackReturn.ERROR
+        assert node._state_machine.current_state[1] == "unconfigured"
+        assert node._pipeline is None
+        assert node.count_publishers("points") == 0
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
