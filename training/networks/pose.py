@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from training.geometry.se3 import invert, rigid_transform, so3_exp
 from training.networks.depth import create_encoder, feature_info, normalize
 
-OUTPUT_SCALE = 0.01  # motions start small, so that from the first step the warped sources overlap the target
+# Motions start small, so that from the first step the warped sources overlap the target. Translation goes with the depth
+# that the depth network starts at: 0.01 is Monodepth2's, whose depth starts at 0.2 m; ours starts at 5 m. With 0.01 here,
+# depth outruns translation down to its lower limit, where its sigmoid no longer learns.
+ROTATION_SCALE, TRANSLATION_SCALE = 0.01, 0.25
 DECODER_CHANNELS = 256
 
 
@@ -42,8 +45,8 @@ class PoseNetwork(nn.Module):
         earlier, later: float [B, 3, H, W], RGB in 0..1.
         """
         features = self.encoder(torch.cat([normalize(earlier), normalize(later)], dim=1))
-        motion = OUTPUT_SCALE * self.decoder(features[-1]).float().mean((-2, -1))
-        return motion[:, :3], motion[:, 3:]
+        motion = self.decoder(features[-1]).float().mean((-2, -1))
+        return ROTATION_SCALE * motion[:, :3], TRANSLATION_SCALE * motion[:, 3:]
 
 
 def source_poses(network: PoseNetwork, image: Tensor, sources: Tensor, offsets: Sequence[int]) -> Tensor:
