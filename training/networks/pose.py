@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from training.geometry.se3 import invert, rigid_transform, so3_exp
 from training.networks.depth import create_encoder, feature_info, normalize
 
-# Motions start small, so that from the first step the warped sources overlap the target. Translation goes with the depth
-# that the depth network starts at: 0.01 is Monodepth2's, whose depth starts at 0.2 m; ours starts at 5 m. With 0.01 here,
-# depth outruns translation down to its lower limit, where its sigmoid no longer learns.
+# Motions start small, so that from the first step the warped sources overlap the target. Translation goes with the
+# depth that the depth network starts at: 0.01 is Monodepth2's, whose depth starts at 0.2 m; ours starts at 5 m. With
+# 0.01 here, depth outruns translation down to its lower limit, where its sigmoid no longer learns.
 ROTATION_SCALE, TRANSLATION_SCALE = 0.01, 0.25
 DECODER_CHANNELS = 256
 
