@@ -93,14 +93,23 @@ class TrainingCLI(LightningCLI):
         callbacks: list[Callback] = []
         if options.logger is not False:
             callbacks.append(LearningRateMonitor())
+        if not self.datamodule.validation_sources:
+            kwargs["limit_val_batches"] = 0
         if options.enable_checkpointing is not False:
-            monitor = monitored_value(self.datamodule)
-            filename = "best" if monitor else "{epoch}"
-            callbacks.append(ModelCheckpoint(filename=filename, monitor=monitor, save_last=True))
+            callbacks += checkpoint_callbacks(monitored_value(self.datamodule))
         if options.enable_progress_bar is not False:
             callbacks.append(RichProgressBar() if sys.stderr.isatty() else TQDMProgressBar(refresh_rate=50))
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+
+def checkpoint_callbacks(monitor: str | None) -> list[Callback]:
+    """Keep best.ckpt, where there is a value to choose it by, and last.ckpt.
+
+    These are two callbacks, since ModelCheckpoint's save_last only follows the checkpoints that it finds worth keeping.
+    """
+    last = ModelCheckpoint(filename="last", enable_version_counter=False)
+    return [ModelCheckpoint(filename="best", monitor=monitor), last] if monitor else [last]
 
 
 def monitored_value(data: DepthData) -> str | None:
@@ -139,10 +148,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _say_things_once() -> None:
-    """Leave Lightning's messages to the root logger, without advertisements and without what torch tells Lightning."""
+    """Leave Lightning's messages to the root logger, without those that no user can do anything about."""
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    warnings.filterwarnings(
+        "ignore", "The dirpath has changed from"
+    )  # a resumed run has a folder and a best of its own
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
