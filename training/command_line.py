@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 
 UNKNOWN_KEY = re.compile(
     r"(?:Option '(?P<option>[\w.]+)' is not accepted"
-    r"|does not accept option '(?P<member>[\w.]+)'"
+    r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<member>[\w.]+)'"
     r"|unrecognized arguments: --(?P<argument>[\w.]+))"
 )
 
@@ -22,16 +22,13 @@ def nearest_key(message: str, known: Iterable[str]) -> str:
     match = UNKNOWN_KEY.search(message)
     if match is None:
         return ""
-    unknown = str(match["option"] or match["member"] or match["argument"])
+    unknown = match["option"] or match["argument"] or f"{match['group']}.{match['member']}"
     keys = sorted(known)
     candidates = difflib.get_close_matches(unknown, keys, n=1)
     if not candidates:  # the unknown key may be given without the group that it belongs to
         by_leaf = {_leaf(key): key for key in keys}
         candidates = [by_leaf[leaf] for leaf in difflib.get_close_matches(_leaf(unknown), by_leaf, n=1)]
-    if not candidates:
-        return ""
-    nearest = _leaf(candidates[0]) if match["member"] else candidates[0]
-    return f"Did you mean {nearest!r} instead of {unknown!r}?"
+    return f"Did you mean {candidates[0]!r} instead of {unknown!r}?" if candidates else ""
 
 
 def _leaf(key: str) -> str:
