@@ -54,11 +54,6 @@ class DepthNode(LifecycleNode):
     """
 
     def __init__(self) -> None:
-        super().__init__("depth_node")
-        self._settings = declare_settings(self)
-        self.add_on_set_parameters_callback(self._check_parameters)
-        self.add_post_set_parameters_callback(self._apply_parameters)
-
         self._statistics = Statistics()
         self._failure = ""
         # Configured: a pipeline and its outputs. Active: also a handler in a worker, and subscriptions.
@@ -69,6 +64,11 @@ class DepthNode(LifecycleNode):
         self._inputs: list[Subscription] = []
         self._image_number: int | None = None
         self._silent_periods = 0
+
+        super().__init__("depth_node")
+        self._settings = declare_settings(self)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
 
         # Diagnostics go out, and the node starts, also while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)

@@ -279,9 +279,14 @@ def test_camera_info_sets_intrinsics_and_scale(start: Callable[..., Any]) -> Non
         client.subscribe("depth/image", "depth/camera_info")
         info = CameraInfo(header=client.header(), width=2 * WIDTH, height=2 * HEIGHT, distortion_model="plumb_bob")
         info.k = [2 * 0.87 * WIDTH, 0.0, WIDTH - 0.5, 0.0, 2 * 0.87 * WIDTH, HEIGHT - 0.5, 0.0, 0.0, 1.0]
-        for _ in range(3):
+
+        def is_used() -> bool:
             client.send_camera_info(info)
-            client.spin(0.2)
+            client.send(grey_image(client.header()))
+            client.spin(0.1)
+            return any(message.distortion_model == "plumb_bob" for message in client.received["depth/camera_info"])
+
+        client.wait(is_used)
         _, depth = client.send_until_answered("depth/image", lambda: grey_image(client.header()))
         np.testing.assert_allclose(np.frombuffer(depth.data, np.float32), expected_depth(100) * 0.87 / 0.58, rtol=1e-5)
         _, published = client.send_until_answered("depth/camera_info", lambda: grey_image(client.header()))
