@@ -72,3 +72,11 @@ def test_encoder_with_other_strides_is_refused() -> None:
 def test_number_of_scales_is_checked(scales: int) -> None:
     with pytest.raises(ValueError, match=f"scales is {scales}; expected 1 to 5"):
         DepthNetwork(TINY, pretrained=False, scales=scales)
+
+
+def test_disparity_is_fine_under_mixed_precision() -> None:
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        disparity = DepthNetwork(TINY, pretrained=False, scales=1)(torch.rand(1, 3, 64, 96))[0]
+    assert disparity.dtype == torch.float32
+    assert disparity.unique().numel() > 1000  # bfloat16 has some ten steps in the spread of an untrained network
