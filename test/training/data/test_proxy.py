@@ -109,13 +109,14 @@ def test_stricter_checks_keep_fewer_pixels(stereo: list[SyntheticFrame], stricte
     assert strict.max() <= stricter.get("max_depth", 80.0)
 
 
-def test_smaller_residual_keeps_fewer_pixels_of_motion(drive: list[SyntheticFrame]) -> None:
+@pytest.mark.parametrize("stricter", [{"residual": 0.1}, {"consistency": 0.1}])
+def test_stricter_checks_keep_fewer_pixels_of_motion(drive: list[SyntheticFrame], stricter: dict[str, float]) -> None:
     target, sources = drive[2], [drive[1], drive[3]]
     poses = [np.linalg.inv(source.T_world_camera) @ target.T_world_camera for source in sources]
     images = [gray(source.rgb) for source in sources]
     counts = [
-        (motion_depth(gray(target.rgb), images, CAMERA.matrix(), poses, replace(OPTIONS, residual=r)) > 0).sum()
-        for r in (1.0, 0.1)
+        (motion_depth(gray(target.rgb), images, CAMERA.matrix(), poses, options) > 0).sum()
+        for options in (OPTIONS, replace(OPTIONS, **stricter))
     ]
     assert counts[1] < 0.9 * counts[0]
 
