@@ -34,6 +34,7 @@ from depth_node.pipeline import DepthPipeline
 from depth_node.resources import find_model
 from depth_node.ros_parameters import changed_settings, declare_settings
 from depth_node.statistics import Statistics
+from depth_node.transport import use_shipped_fastdds_profile
 from depth_node.worker import LatestWorker
 
 # The sensor-data profile with a queue of one: only the newest image counts.
@@ -254,6 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: is_stopped.set())
+    use_shipped_fastdds_profile()
     # rclpy's own handlers would shut ROS down under whatever the worker is publishing.
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:

@@ -30,6 +30,7 @@ from rosgraph_msgs.msg import Clock
 
 from depth_node.bags import IMAGE_TYPES, Bag, open_bag
 from depth_node.errors import BagError, DepthNodeError
+from depth_node.transport import use_shipped_fastdds_profile
 
 DEFAULT_TYPES = (*IMAGE_TYPES, "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry")
 CLOCK_PERIOD = 0.025  # seconds; as `ros2 bag play --clock`
@@ -90,6 +91,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @contextmanager
 def ros_node(argv: list[str] | None) -> Iterator[Node]:
     """A node of its own context. Ctrl-C raises KeyboardInterrupt as in any Python program."""
+    use_shipped_fastdds_profile()
     context = rclpy.Context()
     rclpy.init(args=argv, context=context, signal_handler_options=SignalHandlerOptions.NO)
     node = Node("replay", context=context, enable_rosout=False, start_parameter_services=False)
