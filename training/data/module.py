@@ -41,7 +41,7 @@ class DepthData(L.LightningDataModule):
         augmentation: flips and colours.
 
     Raises:
-        DataError: the input size does not suit the networks.
+        DataError: the input size does not suit the networks, or min_crop is no share.
     """
 
     def __init__(
@@ -66,6 +66,8 @@ class DepthData(L.LightningDataModule):
             raise DataError(
                 f"input size is {width}x{height}; the networks need multiples of 32 from {SMALLEST_SIZE} on"
             )
+        if not 0 < min_crop <= 1:
+            raise DataError(f"min_crop is {min_crop}; expected a share of the image, above 0 and at most 1")
         self.root = Path(root)
         self.train_sources = train or [Source("kitti_raw")]
         self.validation_sources = validation or []

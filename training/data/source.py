@@ -70,6 +70,8 @@ class Source:
             raise DataError(f"a source of kind {self.kind} has no {', '.join(foreign)}; it has {', '.join(allowed)}")
         if self.split_file is not None and (self.select or self.cameras):
             raise DataError(f"split_file {self.split_file} takes the place of select and cameras: leave these out")
+        if self.prefer_proxy and self.proxy is None:
+            raise DataError("prefer_proxy without proxy: name the folder that `proxy_depth` wrote")
         if self.repeat < 1:
             raise DataError(f"repeat is {self.repeat}; expected 1 or more")
 

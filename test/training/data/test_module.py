@@ -123,3 +123,9 @@ def test_too_few_frames_for_one_batch(root: Path) -> None:
 def test_size_must_suit_the_networks(size: tuple[int, int]) -> None:
     with pytest.raises(DataError, match=f"input size is {size[0]}x{size[1]}; .* multiples of 32 from 64 on"):
         DepthData(Path("."), width=size[0], height=size[1])
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.1])
+def test_crops_are_shares_of_the_image(share: float) -> None:
+    with pytest.raises(DataError, match=f"min_crop is {share}; expected a share"):
+        DepthData(Path("."), min_crop=share)

@@ -130,6 +130,7 @@ def test_every_option_belongs_to_some_kind() -> None:
         ("synthetic", {"depth_path": Path("d")}, "kind synthetic has no depth_path"),
         ("kitti_odometry", {"split_file": Path("s")}, "kind kitti_odometry has no split_file"),
         ("kitti_raw", {"split_file": Path("s"), "select": ["a"]}, "takes the place of select and cameras"),
+        ("synthetic", {"prefer_proxy": True}, "prefer_proxy without proxy"),
         ("kitti_raw", {"repeat": 0}, "repeat is 0; expected 1 or more"),
     ],
 )
