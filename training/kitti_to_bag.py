@@ -10,9 +10,9 @@ from training.data import kitti_bag
 
 
 def kitti_to_bag(drive: Path, output: Path, camera: int = 2, compressed: bool = False) -> int:
-    """Write a KITTI raw drive as an mcap bag: images, camera_info, and laser scans, odometry and tf_static where they are there.
+    """Write a KITTI raw drive as an mcap bag: images, camera_info, and scans, odometry and tf where they are there.
 
-    Play it with `python -m depth_node replay OUTPUT`, or look at it with `make demo BAG=OUTPUT TOPIC=/camera/image_raw`.
+    Play it with `python -m depth_node replay OUTPUT`, or run `make demo BAG=OUTPUT`.
 
     Args:
         drive: folder `DATE/DATE_drive_NNNN_sync`; the calibration files are in `DATE`.
