@@ -27,18 +27,19 @@ def colorize(
 ) -> NDArray[np.uint8]:
     """RGB picture uint8 [H, W, 3] of depth float32 [H, W] in metres; NaN is black.
 
-    The scale is linear in inverse depth, from the colour map's first colour at `max_depth` and beyond to its last at
-    `min_depth` and nearer.
+    The scale is logarithmic, from the colour map's first colour at `max_depth` and beyond to its last at `min_depth` and
+    nearer: a tenth more depth is the same step of colour on the bonnet and down the road.
 
     Raises:
         DepthNodeError: the colour map is unknown, or not 0 < min_depth < max_depth.
     """
     if not 0 < min_depth < max_depth:
         raise DepthNodeError(f"colour scale from {min_depth} m to {max_depth} m; expected 0 < min_depth < max_depth")
-    gain = (_NEAREST - _FARTHEST) / (1 / min_depth - 1 / max_depth)
+    gain = (_NEAREST - _FARTHEST) / np.log(max_depth / min_depth)
     with np.errstate(divide="ignore", invalid="ignore"):
-        index = np.divide(np.float32(gain), depth)
-    index += np.float32(_FARTHEST - gain / max_depth)
+        index = np.log(depth)
+    index *= np.float32(-gain)
+    index += np.float32(_FARTHEST + gain * np.log(max_depth))
     np.clip(index, _FARTHEST, _NEAREST, out=index)  # keeps NaN, which rounds to _INVALID
     picture: NDArray[np.uint8] = cv2.applyColorMap(cv2.convertScaleAbs(index), _lookup_table(colormap))  # type: ignore[assignment]
     return picture

@@ -34,10 +34,10 @@ def test_ends_of_the_scale_are_the_ends_of_the_map(colormap: str) -> None:
     assert np.abs(np.subtract(color_of(1, colormap=colormap), nearest)).max() <= 1
 
 
-def test_scale_is_linear_in_inverse_depth() -> None:
+def test_scale_is_logarithmic() -> None:
     rng = np.random.default_rng(0)
     depth = rng.uniform(0.8, 70, (40, 50)).astype(np.float32)
-    position = np.clip((1 / depth.astype(np.float64) - 1 / 50) / (1 / 1 - 1 / 50), 0, 1)
+    position = np.clip(np.log(50 / depth.astype(np.float64)) / np.log(50 / 1), 0, 1)
     grey = colorize(depth, 1.0, 50.0, "bone").astype(np.float64).mean(axis=-1)
     # The brightness of `bone` rises with its position, from black to white.
     steps = np.linspace(0, 255, 256).astype(np.uint8)[:, None]
