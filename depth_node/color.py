@@ -27,7 +27,7 @@ def colorize(
 ) -> NDArray[np.uint8]:
     """RGB picture uint8 [H, W, 3] of depth float32 [H, W] in metres; NaN is black.
 
-    The scale is logarithmic, from the colour map's first colour at `max_depth` and beyond to its last at `min_depth` and
+    The scale is logarithmic, from the map's first colour at `max_depth` and beyond to its last at `min_depth` and
     nearer: a tenth more depth is the same step of colour on the bonnet and down the road.
 
     Raises:
