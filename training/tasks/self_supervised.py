@@ -70,6 +70,19 @@ class SelfSupervisedDepth(L.LightningModule):
         """Inverse depth float32 [B, 1, H, W], up to scale, of image: float [B, 3, H, W], RGB in 0..1."""
         return sigmoid_to_inverse_depth(self.depth_network(image)[0].float(), self.min_depth, self.max_depth)
 
+    def setup(self, stage: str) -> None:
+        """Refuse data whose neighbours come in another order than the pose network is told.
+
+        Raises:
+            DataError: data.source_offsets differ from this task's.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, DepthData) and tuple(data.source_offsets) != tuple(self.source_offsets):
+            raise DataError(
+                f"data.source_offsets is {list(data.source_offsets)}, and model.init_args.source_offsets is "
+                f"{list(self.source_offsets)}: set both to the same frames in the same order"
+            )
+
     def poses(self, views: Views) -> Tensor:
         """T_source_target [B, N, 4, 4]: those of the batch where it brings them, else the pose network's.
 
@@ -80,7 +93,7 @@ class SelfSupervisedDepth(L.LightningModule):
             return views.T_source_target
         if views.sources.shape[1] != len(self.source_offsets):
             raise DataError(
-                f"batches have {views.sources.shape[1]} source frames without poses, and task.source_offsets is "
+                f"batches have {views.sources.shape[1]} source frames without poses, and the task's source_offsets is "
                 f"{list(self.source_offsets)}: set it to the value of data.source_offsets"
             )
         return source_poses(self.pose_network, views.network_image, views.network_sources, self.source_offsets)

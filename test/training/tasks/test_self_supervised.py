@@ -180,3 +180,11 @@ def test_checkpoint_describes_its_depth_network(tmp_path: Path, known_poses: boo
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         torch.testing.assert_close(trained.network(image)[0], task.eval().depth_network(image)[0])
+
+
+def test_sources_in_another_order_are_refused(tmp_path: Path) -> None:
+    write_street_drive(tmp_path / "street", seed=0, options=DriveOptions(width=96, height=64, frames=4, step=0.8))
+    drive = [Source("synthetic")]
+    data = DepthData(tmp_path, drive, width=96, height=64, batch_size=2, workers=0, source_offsets=[1, -1])
+    with pytest.raises(DataError, match=r"data.source_offsets is \[1, -1\], .* is \[-1, 1\]"):
+        quick_trainer(tmp_path).fit(SelfSupervisedDepth(pretrained=False), datamodule=data)
