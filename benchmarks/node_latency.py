@@ -3,8 +3,6 @@
 The node runs as its own process; this one publishes images at a fixed rate and takes the results, undecoded. Each row
 has another set of topics subscribed. Stage medians and latency are the node's own (/diagnostics, image receipt to last
 publication); `end_to_end` is from before this process publishes an image until it has the last result of it.
-
-Without --model, a network with random weights is exported to a temporary file; that needs PyTorch.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +23,7 @@ import numpy as np
 import rclpy
 from common import report
 from diagnostic_msgs.msg import DiagnosticArray
-from inference import random_model, smooth_image
+from inference import smooth_image
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -57,7 +54,7 @@ CDR_HEADER_BYTES = 4
 def main() -> int:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="model file or shipped name instead of a network of random weights (ResNet-18)")
+    parser.add_argument("--model", default="depth-base", help="model file or shipped name")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=0)
@@ -67,27 +64,23 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=100, help="images per row, after as many as 2 s to settle")
     arguments = parser.parse_args()
     os.environ.update(isolated_environment())
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.model:
-            model = read_model(find_model(arguments.model))
-        else:
-            model, _ = random_model("resnet18", 640, 192, Path(folder) / "random.onnx")
-        backend = create_backend(model, arguments.backend, arguments.precision, arguments.threads)
-        bare_ms = bare_inference_ms(backend, model.spec.input_width, model.spec.input_height)
-        described = {"backend": backend.name, "device": backend.device, "precision": backend.precision}
-        backend.close()
-        parameters = {
-            "model": model.path,
-            "backend": arguments.backend,
-            "precision": arguments.precision,
-            "threads": arguments.threads,
-            "cloud_stride": arguments.stride,
-        }
-        rows = []
-        for name, topics in SCENARIOS.items():
-            with running_node(parameters):
-                rows.append({"subscribed": name, "bare_inference_ms": bare_ms, **measure(topics, arguments)})
-    named = {"model": arguments.model or "random resnet18", "width": arguments.size[0], "height": arguments.size[1]}
+    model = read_model(find_model(arguments.model))
+    backend = create_backend(model, arguments.backend, arguments.precision, arguments.threads)
+    bare_ms = bare_inference_ms(backend, model.spec.input_width, model.spec.input_height)
+    described = {"backend": backend.name, "device": backend.device, "precision": backend.precision}
+    backend.close()
+    parameters = {
+        "model": model.path,
+        "backend": arguments.backend,
+        "precision": arguments.precision,
+        "threads": arguments.threads,
+        "cloud_stride": arguments.stride,
+    }
+    rows = []
+    for name, topics in SCENARIOS.items():
+        with running_node(parameters):
+            rows.append({"subscribed": name, "bare_inference_ms": bare_ms, **measure(topics, arguments)})
+    named = {"model": arguments.model, "width": arguments.size[0], "height": arguments.size[1]}
     report("node_latency", rows, **named, **described, rate=arguments.rate, frames=arguments.frames)
     return 0
 
