@@ -20,7 +20,7 @@ MANIFEST := setup.py package.xml pyproject.toml constraints.txt
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime
-	$(BIN)/python -m depth_node demo --output $(OUT) \
+	@$(BIN)/python -m depth_node demo --output $(OUT) \
 	  $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") $(if $(IMAGES),--images "$(IMAGES)") \
 	  $(if $(MODEL),--model "$(MODEL)") $(if $(BACKEND),--backend "$(BACKEND)")
 

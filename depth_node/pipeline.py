@@ -113,4 +113,9 @@ def _resize_valid(
 
 @lru_cache(maxsize=4)
 def _prior_camera(prior: tuple[float, float, float, float], width: int, height: int) -> PinholeCamera:
-    return PinholeCamera.from_normalized(prior, width, height)
+    """The prior's field of view across and its principal point, with square pixels.
+
+    The prior's fy/H holds for images of the prior's own shape alone; pixels are square in nearly every camera.
+    """
+    fx, _, cx, cy = prior
+    return PinholeCamera.from_normalized((fx, fx * width / height, cx, cy), width, height)

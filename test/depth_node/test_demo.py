@@ -98,8 +98,8 @@ def test_folder_of_frames_without_intrinsics_or_truth(tmp_path: Path, tiny_model
     assert report["abs_rel"] is None
     intrinsics = report["intrinsics"]
     assert intrinsics.pop("source") == "prior"
-    # The tiny model's prior at 80x48: fx/W 0.58, fy/H 1.92, (cx + 0.5)/W 0.49, (cy + 0.5)/H 0.46.
-    assert intrinsics == pytest.approx({"fx": 46.4, "fy": 92.16, "cx": 38.7, "cy": 21.58})
+    # The tiny model's prior at 80x48: fx/W 0.58, square pixels, (cx + 0.5)/W 0.49, (cy + 0.5)/H 0.46.
+    assert intrinsics == pytest.approx({"fx": 46.4, "fy": 46.4, "cx": 38.7, "cy": 21.58})
     points, colors = read_ply(tmp_path / "demo" / "cloud.ply")
     np.testing.assert_allclose(points[:, 2], 2.0, rtol=0.01)  # white is 2 m
     assert (colors == 255).all()

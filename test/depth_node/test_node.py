@@ -226,7 +226,7 @@ def test_results_of_an_image_without_camera_info(running: tuple[NodeProcess, Cli
     np.testing.assert_allclose(depth, expected_depth(100), rtol=1e-5)
 
     info = received["depth/camera_info"]
-    fx, fy, cx, cy = PRIOR[0] * WIDTH, PRIOR[1] * HEIGHT, PRIOR[2] * WIDTH - 0.5, PRIOR[3] * HEIGHT - 0.5
+    fx, fy, cx, cy = PRIOR[0] * WIDTH, PRIOR[0] * WIDTH, PRIOR[2] * WIDTH - 0.5, PRIOR[3] * HEIGHT - 0.5
     assert info.distortion_model == "uncalibrated"
     assert (info.width, info.height) == (WIDTH, HEIGHT)
     np.testing.assert_allclose(info.k, [fx, 0, cx, 0, fy, cy, 0, 0, 1])

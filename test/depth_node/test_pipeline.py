@@ -72,6 +72,7 @@ def test_without_a_camera_the_prior_stands_in(pipeline: DepthPipeline) -> None:
     assert result.intrinsics_source == "prior"
     assert (result.camera.width, result.camera.height) == (1242, 375)
     assert result.camera.fx == pytest.approx(0.58 * 1242)
+    assert result.camera.fy == result.camera.fx  # square pixels, whatever the image's shape
     assert result.camera.cy == pytest.approx(0.46 * 375 - 0.5)
     assert result.depth == pytest.approx(20, rel=1e-5)
 
