@@ -3,6 +3,7 @@
 #   make demo                                   the main job on a synthetic drive: pictures and numbers in out/demo
 #   make demo BAG=drive.mcap TOPIC=/camera/image_raw
 #   make demo IMAGES=folder/
+#   make setup                                  .venv with all that training needs
 #   make test                                   all tests
 #   make lint                                   ruff and mypy
 #   make bench                                  benchmarks: tables, and JSON in out/bench
@@ -16,13 +17,15 @@ export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 MANIFEST := setup.py package.xml pyproject.toml constraints.txt
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo setup test lint format bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime
 	@$(BIN)/python -m depth_node demo --output $(OUT) \
 	  $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") $(if $(IMAGES),--images "$(IMAGES)") \
 	  $(if $(MODEL),--model "$(MODEL)") $(if $(BACKEND),--backend "$(BACKEND)")
+
+setup: $(VENV)/.development
 
 test: $(VENV)/.development
 	$(BIN)/python -m pytest $(TESTS)
@@ -37,7 +40,7 @@ format: $(VENV)/.development
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.development
-	for script in inference node_latency; do $(BIN)/python benchmarks/$$script.py; done
+	set -e; for script in inference node_latency; do $(BIN)/python benchmarks/$$script.py; done
 
 clean:
 	rm -rf $(VENV) out build install log *.egg-info

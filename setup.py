@@ -15,7 +15,7 @@ SHARE = Path("share") / NAME
 ROS = ["ros-rclpy[fastrtps]", "ros-common-interfaces"]
 CPU = ["openvino", "onnxruntime"]
 TOOLS = ["rosbags", "rich", "pillow"]
-TRAIN = ["torch", "torchvision", "timm", "lightning", "tensorboard", "jsonargparse[signatures]", "matplotlib", *TOOLS]
+TRAIN = ["torch", "torchvision", "timm", "lightning", "tensorboard", "jsonargparse[signatures]", "onnxruntime", *TOOLS]
 TEST = ["pytest", "pytest-timeout", "hypothesis", "scipy", "ruff", "mypy", "types-PyYAML"]
 
 
