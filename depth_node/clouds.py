@@ -1,8 +1,7 @@
 """Points -> PointCloud2, organised like the image they come from.
 
-The bytes are those of sensor_msgs_py's `create_cloud`, written where the message keeps them: `create_cloud` wants a
-structured array and copies it, which takes longer than the whole of this, and takes [width, height] for organised
-clouds.
+The bytes are those of sensor_msgs_py's `create_cloud`, written where the message keeps them: `create_cloud` wants the
+points packed in a structured array first.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def organized_cloud(points: NDArray[np.float32], rgb: NDArray[np.uint8], header:
     data = array.array("B", b"\0") * (height * width * POINT_STEP)
     cells = np.frombuffer(data, np.float32).reshape(height, width, 4)
     cv2.mixChannels([points, _packed_rgb(rgb)], [cells], [0, 0, 1, 1, 2, 2, 3, 3])
-    return PointCloud2(
+    message = PointCloud2(
         header=header,
         height=height,
         width=width,
@@ -40,9 +39,10 @@ def organized_cloud(points: NDArray[np.float32], rgb: NDArray[np.uint8], header:
         is_bigendian=False,
         point_step=POINT_STEP,
         row_step=POINT_STEP * width,
-        data=data,
         is_dense=False,
     )
+    message.data = data  # the setter keeps the array; the constructor would copy it
+    return message
 
 
 def _packed_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

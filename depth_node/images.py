@@ -148,18 +148,19 @@ def _image_message(pixels: NDArray[Any], encoding: str, header: Header) -> Image
     from sensor_msgs.msg import Image
 
     height, width = pixels.shape[:2]
-    # The setter of `data` checks every single element of anything but an array.array.
     data = array.array("B")
     data.frombytes(pixels.data.cast("B"))
-    return Image(
+    message = Image(
         header=header,
         height=height,
         width=width,
         encoding=encoding,
         is_bigendian=False,
         step=pixels.strides[0],
-        data=data,
     )
+    # The setter keeps an array.array as it is, and checks every element of anything else; the constructor copies.
+    message.data = data
+    return message
 
 
 def _check_layout(message: ImageFields, encoding: _Encoding) -> None:
