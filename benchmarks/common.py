@@ -12,10 +12,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 OUTPUT = Path(__file__).resolve().parents[1] / "out" / "bench"
-LIBRARIES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime", "torch")
+LIBRARIES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime", "torch", "ros-rclpy", "ros-fastrtps")
 
 
 def time_in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, runs: int) -> dict[str, np.ndarray]:
@@ -38,6 +40,12 @@ def time_in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, r
 def speed_up(reference: np.ndarray, candidate: np.ndarray) -> float:
     """How many times faster the candidate is: median over rounds of the ratio of the rounds' medians."""
     return float(np.median(np.median(reference, axis=1) / np.median(candidate, axis=1)))
+
+
+def smooth_image(width: int, height: int) -> NDArray[np.uint8]:
+    """uint8 [1, height, width, 3] with structure at all but the finest scales, as a photograph has."""
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 40, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[None]
 
 
 def machine() -> dict[str, Any]:
@@ -71,7 +79,7 @@ def report(name: str, rows: Sequence[Mapping[str, Any]], **context: Any) -> Path
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line per row, columns as in the first one; numbers with four significant digits."""
+    """One line per row, columns as in the first one; numbers with four significant digits, tuples with slashes."""
     header = list(rows[0])
     cells = [header, *([_cell(row[column]) for column in header] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
@@ -84,6 +92,8 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return " / ".join(map(_cell, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from common import report, speed_up, time_in_turns
+from common import report, smooth_image, speed_up, time_in_turns
 from numpy.typing import NDArray
 
 from depth_node.backends import available_backends, create_backend
@@ -114,12 +113,6 @@ def torch_inference(network: ExportedDepth, threads: int) -> Inference:
         return output
 
     return infer
-
-
-def smooth_image(width: int, height: int) -> NDArray[np.uint8]:
-    """uint8 [1, H, W, 3] with structure at all but the finest scales, as a photograph has."""
-    coarse = np.random.default_rng(0).integers(0, 256, (12, 40, 3), np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[None]
 
 
 def relative_deviation(output: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
