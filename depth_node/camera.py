@@ -111,7 +111,28 @@ class PinholeCamera:
         Pixels 0, stride, 2 stride, ... of both axes, so that h = ceil(height / stride), w = ceil(width / stride).
         Lens distortion is undone; NaN where it cannot be (outside the distortion model's invertible range).
         """
-        return _directions(self, stride)[..., :2]
+        return np.moveaxis(directions(self, stride)[:2], 0, -1)
+
+
+@lru_cache(maxsize=4)
+def directions(camera: PinholeCamera, stride: int = 1) -> NDArray[np.float32]:
+    """Rays with z = 1 as three planes, x, y and z: float32 [3, h, w], read-only, cached; h and w as `rays`.
+
+    All three are NaN where a pixel has no ray.
+    """
+    x = np.arange(0, camera.width, stride, dtype=np.float64)
+    y = np.arange(0, camera.height, stride, dtype=np.float64)
+    planes = np.ones((3, len(y), len(x)), np.float32)
+    if camera.is_distorted:
+        pixels = np.stack(np.meshgrid(x, y), axis=-1)
+        rays = undistort_pixels(camera, pixels)
+        planes[:2] = np.moveaxis(rays, -1, 0)
+        planes[:, np.isnan(rays).any(axis=-1)] = np.nan
+    else:
+        planes[0] = (x - camera.cx) / camera.fx
+        planes[1] = ((y - camera.cy) / camera.fy)[:, None]
+    planes.flags.writeable = False
+    return planes
 
 
 def backproject(depth: NDArray[np.float32], camera: PinholeCamera, stride: int = 1) -> NDArray[np.float32]:
@@ -120,41 +141,36 @@ def backproject(depth: NDArray[np.float32], camera: PinholeCamera, stride: int =
     depth: float32 [H, W] metres along z, of the camera's size. Returns float32 [h, w, 3] metres, h and w as `rays`;
     all three coordinates are NaN where the depth is NaN.
     """
-    z = np.ascontiguousarray(depth[::stride, ::stride])
-    points: NDArray[np.float32] = cv2.multiply(_directions(camera, stride), cv2.merge((z, z, z)))  # type: ignore[assignment]
+    planes = directions(camera, stride) * depth[::stride, ::stride]
+    points: NDArray[np.float32] = cv2.merge(tuple(planes))
     return points
 
 
-@lru_cache(maxsize=4)
-def _directions(camera: PinholeCamera, stride: int) -> NDArray[np.float32]:
-    """Rays with z = 1: float32 [h, w, 3], NaN where a pixel has no ray."""
-    x = np.arange(0, camera.width, stride, dtype=np.float64)
-    y = np.arange(0, camera.height, stride, dtype=np.float64)
-    directions = np.ones((len(y), len(x), 3), np.float32)
-    if camera.is_distorted:
-        pixels = np.stack(np.meshgrid(x, y), axis=-1)
-        rays = _undistort(camera, pixels.reshape(-1, 1, 2)).reshape(pixels.shape)
-        directions[..., :2] = rays
-        directions[np.isnan(rays).any(axis=-1)] = np.nan
-    else:
-        directions[..., 0] = (x - camera.cx) / camera.fx
-        directions[..., 1] = ((y - camera.cy) / camera.fy)[:, None]
-    directions.flags.writeable = False
-    return directions
+def distort_rays(camera: PinholeCamera, rays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pixels [..., 2] of rays (x/z, y/z) [..., 2], through the camera's lens distortion."""
+    if not camera.is_distorted:
+        return rays * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+    shape, rays = rays.shape, rays.reshape(-1, 1, 2)
+    matrix, distortion = camera.matrix(), np.array(camera.distortion)
+    if camera.distortion_model == "equidistant":
+        return cv2.fisheye.distortPoints(rays, matrix, distortion).reshape(shape)
+    points = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1)
+    return cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, distortion)[0].reshape(shape)
 
 
-def _undistort(camera: PinholeCamera, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rays [N, 1, 2] of pixels [N, 1, 2] through OpenCV's inverse, NaN where that inverse has not converged."""
+def undistort_pixels(camera: PinholeCamera, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rays (x/z, y/z) [..., 2] of pixels [..., 2] through OpenCV's inverse, NaN where that has not converged."""
+    if not camera.is_distorted:
+        return (pixels - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
     matrix, distortion = camera.matrix(), np.array(camera.distortion)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
+    distorted = pixels.reshape(-1, 1, 2)
     if camera.distortion_model == "equidistant":
-        rays = cv2.fisheye.undistortPoints(pixels, matrix, distortion, criteria=criteria)
-        distorted = cv2.fisheye.distortPoints(rays, matrix, distortion)
+        rays = cv2.fisheye.undistortPoints(distorted, matrix, distortion, criteria=criteria)
     else:
         # OpenCV 4 has the criteria in a function of its own.
         undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
-        rays = undistort(pixels, matrix, distortion, R=np.eye(3), P=np.eye(3), criteria=criteria)
-        points = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1)
-        distorted, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, distortion)
-    error = np.linalg.norm(distorted - pixels, axis=-1, keepdims=True)
+        rays = undistort(distorted, matrix, distortion, R=np.eye(3), P=np.eye(3), criteria=criteria)
+    rays = rays.reshape(pixels.shape)
+    error = np.linalg.norm(distort_rays(camera, rays) - pixels, axis=-1, keepdims=True)
     return np.where(error <= _MAX_UNDISTORTION_ERROR_PX, rays, np.nan)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError, CameraSizeError
+from depth_node.rectification import IDENTITY, Rectification
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
@@ -33,15 +34,17 @@ class CameraInfoFields(Protocol):
     distortion_model: str
     d: Sequence[float]
     k: Sequence[float]
+    r: Sequence[float]
     p: Sequence[float]
     roi: Any
 
 
-def camera_from_info(info: CameraInfoFields, width: int, height: int) -> PinholeCamera:
+def camera_from_info(info: CameraInfoFields, width: int, height: int, is_rectified: bool = False) -> PinholeCamera:
     """Camera of an image of `width` x `height` pixels from its CameraInfo.
 
-    K and D of the raw image; P's intrinsics where D is zero, since then the image may be a rectified one. A region of
-    interest is cut out, and binning, or any resize in proportion, is followed.
+    K and D of the raw image; P's intrinsics where D is zero, since then the image may be a rectified one, or where it
+    is known to be one (`is_rectified`). A region of interest is cut out, and binning, or any resize in proportion, is
+    followed.
 
     Raises:
         CameraSizeError: it is of an image of another aspect ratio.
@@ -49,17 +52,43 @@ def camera_from_info(info: CameraInfoFields, width: int, height: int) -> Pinhole
     """
     if info.width <= 0 or info.height <= 0:
         raise CameraError(f"camera_info is of {info.width}x{info.height} pixels; expected the calibrated image's size")
-    coefficients = tuple(float(value) for value in info.d)
     # A fisheye lens bends lines even with coefficients of zero.
-    is_rectified = not any(coefficients) and info.distortion_model != "equidistant"
+    is_rectified |= not any(info.d) and info.distortion_model != "equidistant"
+    camera = _projection_camera(info) if is_rectified else _raw_camera(info)
+    return _fitted(camera, info.roi, width, height)
+
+
+def rectification_from_info(info: CameraInfoFields, width: int, height: int) -> Rectification | None:
+    """What rectifies an image of `width` x `height` pixels, from its CameraInfo; None without distortion.
+
+    From K, D and R to P, as image_proc does; a P of zeros is taken as K.
+
+    Raises:
+        CameraSizeError, CameraError: as `camera_from_info`.
+    """
+    source = camera_from_info(info, width, height)
+    if not source.is_distorted:
+        return None
+    target = _fitted(_projection_camera(info), info.roi, width, height)
+    rotation = tuple(float(value) for value in info.r)
+    return Rectification(source, target, rotation if any(rotation) else IDENTITY)
+
+
+def _raw_camera(info: CameraInfoFields) -> PinholeCamera:
     fx, cx, fy, cy = (float(info.k[index]) for index in (0, 2, 4, 5))
-    if is_rectified and info.p[0] != 0:
-        fx, cx, fy, cy = (float(info.p[index]) for index in (0, 2, 5, 6))
-    if is_rectified:
-        camera = PinholeCamera(info.width, info.height, fx, fy, cx, cy)
-    else:
-        camera = PinholeCamera(info.width, info.height, fx, fy, cx, cy, info.distortion_model, coefficients)
-    region: RegionOfInterestFields = info.roi
+    distortion = tuple(float(value) for value in info.d)
+    return PinholeCamera(info.width, info.height, fx, fy, cx, cy, info.distortion_model, distortion)
+
+
+def _projection_camera(info: CameraInfoFields) -> PinholeCamera:
+    """The rectified image's camera: P's, or K's where P was never set."""
+    values, indices = (info.p, (0, 2, 5, 6)) if info.p[0] != 0 else (info.k, (0, 2, 4, 5))
+    fx, cx, fy, cy = (float(values[index]) for index in indices)
+    return PinholeCamera(info.width, info.height, fx, fy, cx, cy)
+
+
+def _fitted(camera: PinholeCamera, region: RegionOfInterestFields, width: int, height: int) -> PinholeCamera:
+    """The part and the resolution of the calibrated image that an image has."""
     if region.width and region.height:
         camera = camera.cropped(region.x_offset, region.y_offset, region.width, region.height)
     if not _is_proportional(camera, width, height):
