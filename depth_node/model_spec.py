@@ -28,6 +28,10 @@ SPEC_KEYS = (
     "recipe",
 )
 SIDECAR_KEYS = ("input.layout", "input.mean", "input.std")
+CONFIDENCE_KEY = "output.confidence"
+OPTIONAL_SIDECAR_KEYS = (CONFIDENCE_KEY, CHECKSUM_KEY)
+
+CONFIDENCE_OUTPUT = "confidence"
 
 MAX_INPUT_SIDE = 8192
 MAX_SIDECAR_BYTES = 64 * 1024
@@ -60,6 +64,8 @@ class ModelSpec:
     min_depth, max_depth: range that the model was made for; metres if `metric`, else its own unit.
     intrinsics_prior: (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) of the camera it was trained on.
     float_input: None for a file of our own (uint8 [1, H, W, 3]); set for a foreign one.
+    confidence_output: name of the graph's output that says how sure the model is of each pixel, 0 to 1 (sure), if it
+        has one; always `confidence` in a file of our own.
 
     Raises:
         ModelFileError: a value is outside the contract.
@@ -78,6 +84,7 @@ class ModelSpec:
     color: str = "rgb"
     output: str = "disparity"
     float_input: FloatInput | None = None
+    confidence_output: str | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.input_width <= MAX_INPUT_SIDE and 0 < self.input_height <= MAX_INPUT_SIDE):
@@ -94,6 +101,13 @@ class ModelSpec:
         _expect_numbers("intrinsics.prior", self.intrinsics_prior, 4)
         if min(self.intrinsics_prior[:2]) <= 0:
             raise ModelFileError(f"intrinsics.prior is {self.intrinsics_prior}; expected positive focal lengths")
+        if self.confidence_output is not None and self.float_input is None:
+            _expect_one_of("the confidence output", self.confidence_output, (CONFIDENCE_OUTPUT,))
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the model says how sure it is of each pixel."""
+        return self.confidence_output is not None
 
 
 def to_metadata(spec: ModelSpec) -> dict[str, str]:
@@ -123,9 +137,13 @@ def check_format(metadata: Mapping[str, str]) -> None:
 
 
 def parse_metadata(
-    metadata: Mapping[str, str], width: int, height: int, float_input: FloatInput | None = None
+    metadata: Mapping[str, str],
+    width: int,
+    height: int,
+    float_input: FloatInput | None = None,
+    confidence_output: str | None = None,
 ) -> ModelSpec:
-    """The spec of a model with an input of `width` x `height` pixels."""
+    """The spec of a model with an input of `width` x `height` pixels; what the graph says is passed in."""
     missing = [key for key in SPEC_KEYS if key not in metadata]
     if missing:
         raise ModelFileError(f"lacks {', '.join(missing)}; found {', '.join(sorted(metadata)) or 'no metadata'}")
@@ -145,6 +163,7 @@ def parse_metadata(
         color=metadata["input.color"],
         output=metadata["output"],
         float_input=float_input,
+        confidence_output=confidence_output,
     )
 
 
@@ -164,12 +183,13 @@ def read_sidecar(path: Path) -> dict[str, str]:
         raise ModelFileError(f"{path.name} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ModelFileError(f"{path.name} holds a {type(content).__name__}; expected a mapping of keys to values")
-    known = (FORMAT_KEY, *SPEC_KEYS, *SIDECAR_KEYS, CHECKSUM_KEY)
+    required = (FORMAT_KEY, *SPEC_KEYS, *SIDECAR_KEYS)
+    known = (*required, *OPTIONAL_SIDECAR_KEYS)
     for key in content:
         if key not in known:
             nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
             raise ModelFileError(f"{path.name} has the unknown key '{key}'; the nearest known one is '{nearest}'")
-    missing = [key for key in known if key not in content and key != CHECKSUM_KEY]
+    missing = [key for key in required if key not in content]
     if missing:
         raise ModelFileError(f"{path.name} lacks {', '.join(missing)}")
     return {key: _as_text(value) for key, value in content.items()}

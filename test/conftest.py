@@ -61,11 +61,13 @@ def write_tiny_model(
     output: str = "disparity",
     at_black: float = 0.05,
     at_white: float = 0.5,
+    confidence: bool = False,
     **spec: Any,
 ) -> ModelFile:
     """A genuine model file whose output is linear in each pixel's grey value (mean over channels); `spec` overrides.
 
     Output at grey value g in 0..255: at_black + (at_white - at_black) g / 255, so that depth is closed-form.
+    With `confidence`, the model has that output too: g / 255.
     """
     gain = (at_white - at_black) / 255
     nodes = [
@@ -79,8 +81,12 @@ def write_tiny_model(
         onnx.numpy_helper.from_array(np.float32(at_black), "offset"),
     ]
     image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, height, width, 3])
-    result = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [1, height, width])
-    graph = onnx.helper.make_graph(nodes, "tiny", [image], [result], weights)
+    results = [onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [1, height, width])]
+    if confidence:
+        nodes.append(onnx.helper.make_node("Div", ["grey", "white"], ["confidence"]))
+        weights.append(onnx.numpy_helper.from_array(np.float32(255), "white"))
+        results.append(onnx.helper.make_tensor_value_info("confidence", onnx.TensorProto.FLOAT, [1, height, width]))
+    graph = onnx.helper.make_graph(nodes, "tiny", [image], results, weights)
     opset = onnx.helper.make_opsetid("", 17)
     model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[opset])
     defaults: dict[str, Any] = {
@@ -91,6 +97,7 @@ def write_tiny_model(
         "dataset": "none",
         "license": "Apache-2.0",
         "recipe": "linear in grey",
+        "confidence_output": "confidence" if confidence else None,
     }
     return write_model(model, ModelSpec(width, height, output=output, **{**defaults, **spec}), path)
 

@@ -12,8 +12,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from depth_node.backends.prediction import Prediction
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile
+
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "Backend",
+    "Prediction",
+    "available_backends",
+    "create_backend",
+]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,8 +43,8 @@ class Backend(Protocol):
     device: str
     precision: str
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The model's raw output, float32 [1, h, w], for an image uint8 [1, H, W, 3] (RGB) of the model's input size.
+    def infer(self, image: NDArray[np.uint8]) -> Prediction:
+        """The model's raw outputs for an image uint8 [1, H, W, 3] (RGB) of the model's input size.
 
         The result is the caller's own. Not for two threads at once. Other Python threads run meanwhile.
         """

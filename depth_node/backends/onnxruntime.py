@@ -9,6 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from depth_node.backends.float_image import input_adaptor
+from depth_node.backends.prediction import Prediction
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile
 
@@ -29,12 +30,17 @@ class OnnxRuntimeBackend:
             raise BackendError(f"ONNX Runtime {ort.__version__} cannot load {model.path}: {error}") from error
         self.device = f"CPU ({platform.machine()})"
         self._input_name = self._session.get_inputs()[0].name
+        confidence = model.spec.confidence_output
+        self._outputs = [value.name for value in self._session.get_outputs() if value.name != confidence]
+        if confidence is not None:
+            self._outputs.append(confidence)
         self._adapt = input_adaptor(model.spec)
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.uint8]) -> Prediction:
         """See `Backend.infer`."""
-        (output,) = self._session.run(None, {self._input_name: self._adapt(image)})
-        return output.reshape(1, *output.shape[-2:])
+        outputs = self._session.run(self._outputs, {self._input_name: self._adapt(image)})
+        maps = [output.reshape(1, *output.shape[-2:]) for output in outputs]
+        return Prediction(maps[0], maps[1] if len(maps) > 1 else None)
 
     def close(self) -> None:
         """See `Backend.close`."""

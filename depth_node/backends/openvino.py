@@ -7,6 +7,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from depth_node.backends.float_image import input_adaptor
+from depth_node.backends.prediction import Prediction
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile
 from depth_node.resources import cache_directory
@@ -39,14 +40,22 @@ class OpenVinoBackend:
         self.precision = _PRECISION_NAMES.get(element_type, element_type)
         self.device = f"CPU ({core.get_property('CPU', 'FULL_DEVICE_NAME').strip()})"
         self._adapt = input_adaptor(model.spec)
+        # By name: the order of the outputs is the file's own.
+        confidence = model.spec.confidence_output
+        (self._output_index,) = (i for i, port in enumerate(compiled.outputs) if confidence not in port.names)
+        self._confidence_index = 1 - self._output_index if confidence is not None else None
 
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, image: NDArray[np.uint8]) -> Prediction:
         """See `Backend.infer`."""
         self._request.set_input_tensor(ov.Tensor(self._adapt(image), shared_memory=True))
         self._request.infer()
-        output = self._request.get_output_tensor().data
-        return output.reshape(1, *output.shape[-2:]).copy()
+        confidence = None if self._confidence_index is None else self._map(self._confidence_index)
+        return Prediction(self._map(self._output_index), confidence)
 
     def close(self) -> None:
         """See `Backend.close`."""
         del self._request
+
+    def _map(self, index: int) -> NDArray[np.float32]:
+        output = self._request.get_output_tensor(index).data
+        return output.reshape(1, *output.shape[-2:]).copy()

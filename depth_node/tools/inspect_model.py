@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     model = read_model(find_model(arguments.model))
     timings = [time_backend(model, name) for name in available_backends()] if arguments.benchmark else []
     if arguments.json:
-        contract = {"path": str(model.path), "checksum": model.checksum, **dataclasses.asdict(model.spec)}
+        spec = {**dataclasses.asdict(model.spec), "has_confidence": model.spec.has_confidence}
+        contract = {"path": str(model.path), "checksum": model.checksum, **spec}
         print(json.dumps({**contract, "benchmark": timings} if arguments.benchmark else contract, indent=2))
         return 0
     console = Console()
@@ -77,6 +78,7 @@ def contract_table(model: ModelFile) -> Table:
         "output": spec.output
         if spec.float_input
         else f"{spec.output} float32 [1, {spec.input_height}, {spec.input_width}]",
+        "confidence": f"'{spec.confidence_output}', 0 to 1 (sure)" if spec.has_confidence else "none",
         "depth range": f"{spec.min_depth:g} to {spec.max_depth:g} {unit}",
         "metric": "yes, for the prior's focal length" if spec.metric else "no: up to one unknown scale",
         "intrinsics prior": f"fx/W {fx:.4f}, fy/H {fy:.4f}, (cx + 0.5)/W {cx:.4f}, (cy + 0.5)/H {cy:.4f}",

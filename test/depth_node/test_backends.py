@@ -68,7 +68,9 @@ def convolution_model(path: Path, width: int, height: int, layers: int) -> Model
 def test_output_is_the_model_s(backend_name: str, tiny_model_path: Path) -> None:
     backend = create_backend(read_model(tiny_model_path), backend_name, precision="fp32")
     image = random_image(64, 32)
-    output = backend.infer(image)
+    prediction = backend.infer(image)
+    output = prediction.output
+    assert prediction.confidence is None
     assert output.dtype == np.float32
     assert output.shape == (1, 32, 64)
     assert output == pytest.approx(0.05 + 0.45 * image.mean(axis=-1) / 255, rel=1e-5)
@@ -77,9 +79,49 @@ def test_output_is_the_model_s(backend_name: str, tiny_model_path: Path) -> None
     backend.close()
 
 
+def test_confidence_is_the_model_s(backend_name: str, make_tiny_model: MakeModel, tmp_path: Path) -> None:
+    backend = create_backend(make_tiny_model(tmp_path / "sure.onnx", confidence=True), backend_name, precision="fp32")
+    image = random_image(64, 32)
+    grey = image.mean(axis=-1) / 255
+    prediction = backend.infer(image)
+    assert prediction.output == pytest.approx(0.05 + 0.45 * grey, rel=1e-5)
+    assert prediction.confidence is not None
+    assert prediction.confidence.dtype == np.float32
+    assert prediction.confidence == pytest.approx(grey, rel=1e-5)
+    kept = prediction.confidence.copy()
+    backend.infer(np.zeros((1, 32, 64, 3), np.uint8))
+    assert np.array_equal(prediction.confidence, kept)
+
+
+def test_outputs_are_told_apart_by_name(backend_name: str, make_tiny_model: MakeModel, tmp_path: Path) -> None:
+    """Also in a file that lists the confidence first, and when it comes out of the cache of compiled models."""
+    path = make_tiny_model(tmp_path / "sure.onnx", confidence=True).path
+    model = onnx.load(path)
+    outputs = list(model.graph.output)[::-1]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    swapped = write_model(model, read_model(path).spec, tmp_path / "swapped.onnx")
+    for _ in range(2):
+        prediction = create_backend(swapped, backend_name, precision="fp32").infer(np.zeros((1, 32, 64, 3), np.uint8))
+        assert prediction.output == pytest.approx(0.05)
+        assert prediction.confidence is not None
+        assert not prediction.confidence.any()
+
+
+def test_a_foreign_confidence_is_named_by_the_sidecar(backend_name: str, tmp_path: Path) -> None:
+    backend = create_backend(foreign_model(tmp_path, "NCHW", "rgb", confidence=True), backend_name, precision="fp32")
+    image = random_image(40, 24)
+    prediction = backend.infer(image)
+    normalised = (image.astype(np.float64) / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.25, 2.0]
+    assert prediction.output == pytest.approx(normalised @ [1, 10, 100], rel=1e-4, abs=1e-4)
+    assert prediction.confidence is not None
+    assert prediction.confidence.shape == (1, 24, 40)
+    assert prediction.confidence == pytest.approx(1 / (1 + np.exp(-normalised @ [1, 10, 100])), abs=1e-5)
+
+
 def test_output_is_the_caller_s_own(backend_name: str, tiny_model_path: Path) -> None:
     backend = create_backend(read_model(tiny_model_path), backend_name)
-    first = backend.infer(np.zeros((1, 32, 64, 3), np.uint8))
+    first = backend.infer(np.zeros((1, 32, 64, 3), np.uint8)).output
     kept = first.copy()
     backend.infer(np.full((1, 32, 64, 3), 255, np.uint8))
     assert np.array_equal(first, kept)
@@ -90,17 +132,19 @@ def test_backends_agree_in_fp32(tmp_path: Path) -> None:
         pytest.skip("needs two backends")
     model = convolution_model(tmp_path / "model.onnx", 96, 64, layers=4)
     image = random_image(96, 64)
-    first, second = (create_backend(model, name, precision="fp32").infer(image) for name in available_backends()[:2])
+    first, second = (
+        create_backend(model, name, precision="fp32").infer(image).output for name in available_backends()[:2]
+    )
     assert first == pytest.approx(second, rel=1e-4)
 
 
 def test_automatic_precision_stays_near_fp32(backend_name: str, tmp_path: Path) -> None:
     model = convolution_model(tmp_path / "model.onnx", 96, 64, layers=4)
     image = random_image(96, 64)
-    exact = create_backend(model, backend_name, precision="fp32").infer(image)
+    exact = create_backend(model, backend_name, precision="fp32").infer(image).output
     backend = create_backend(model, backend_name)
     # bfloat16 keeps 8 bits of a number.
-    assert backend.infer(image) == pytest.approx(
+    assert backend.infer(image).output == pytest.approx(
         exact, rel={"fp32": 1e-5, "fp16": 0.005, "bf16": 0.03}[backend.precision]
     )
 
@@ -131,12 +175,12 @@ def test_python_runs_during_inference(backend_name: str, tmp_path: Path) -> None
 def test_threads_do_not_change_the_result(backend_name: str, tmp_path: Path) -> None:
     model = convolution_model(tmp_path / "model.onnx", 96, 64, layers=2)
     image = random_image(96, 64)
-    one = create_backend(model, backend_name, "fp32", threads=1).infer(image)
-    assert one == pytest.approx(create_backend(model, backend_name, "fp32").infer(image), rel=1e-4)
+    one = create_backend(model, backend_name, "fp32", threads=1).infer(image).output
+    assert one == pytest.approx(create_backend(model, backend_name, "fp32").infer(image).output, rel=1e-4)
 
 
-def foreign_model(folder: Path, layout: str, color: str) -> ModelFile:
-    """Weighs the channels differently: 1 a + 10 b + 100 c, so that a wrong order shows."""
+def foreign_model(folder: Path, layout: str, color: str, confidence: bool = False) -> ModelFile:
+    """Weighs the channels differently: 1 a + 10 b + 100 c, so that a wrong order shows; confidence: the sigmoid."""
     shape = [1, 3, 24, 40] if layout == "NCHW" else [1, 24, 40, 3]
     axis = shape.index(3)
     weight = np.array([1, 10, 100], np.float32).reshape([3 if size == 3 else 1 for size in shape])
@@ -149,8 +193,11 @@ def foreign_model(folder: Path, layout: str, color: str) -> ModelFile:
         numpy_helper.from_array(np.array([axis], np.int64), "axis"),
     ]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "foreign", [x], [y], initializers)
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    if confidence:
+        nodes.append(helper.make_node("Sigmoid", ["y"], ["sureness"]))
+        outputs.insert(0, helper.make_tensor_value_info("sureness", TensorProto.FLOAT, None))
+    graph = helper.make_graph(nodes, "foreign", [x], outputs, initializers)
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), folder / "f.onnx")
     sidecar: dict[str, Any] = {
         "depth_node.format": 1,
@@ -167,6 +214,7 @@ def foreign_model(folder: Path, layout: str, color: str) -> ModelFile:
         "dataset": "none",
         "license": "Apache-2.0",
         "recipe": "none",
+        **({"output.confidence": "sureness"} if confidence else {}),
     }
     (folder / "f.yaml").write_text(yaml.safe_dump(sidecar))
     return read_model(folder / "f.onnx")
@@ -181,7 +229,7 @@ def test_foreign_models_get_normalised_channels(backend_name: str, tmp_path: Pat
     if color == "bgr":
         channels = channels[..., ::-1]
     expected = ((channels - [0.1, 0.2, 0.3]) / [0.5, 0.25, 2.0]) @ [1, 10, 100]
-    assert backend.infer(image) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert backend.infer(image).output == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_auto_takes_the_first_installed_and_says_so(tiny_model_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -263,7 +311,7 @@ def test_compiled_models_are_cached_by_content(
     def black(at_black: float) -> tuple[Backend, float]:
         model = make_tiny_model(tmp_path / "same_name.onnx", at_black=at_black)
         backend = create_backend(model, "openvino", "fp32")
-        return backend, float(backend.infer(image)[0, 0, 0])
+        return backend, float(backend.infer(image).output[0, 0, 0])
 
     assert black(0.05)[1] == pytest.approx(0.05)
     assert black(0.1)[1] == pytest.approx(0.1)

@@ -178,8 +178,8 @@ def set_value(which: str, name: str, elem_type: int, shape: list[int | str]) -> 
     return change
 
 
-def add_output(model: ModelProto) -> None:
-    model.graph.output.append(helper.make_tensor_value_info("pose", TensorProto.FLOAT, [1, 6]))
+def add_output(name: str, elem_type: int, shape: list[int | str]) -> Callable[[ModelProto], None]:
+    return lambda model: model.graph.output.append(helper.make_tensor_value_info(name, elem_type, shape))
 
 
 def use_external_weights(model: ModelProto) -> None:
@@ -209,7 +209,20 @@ def use_external_weights(model: ModelProto) -> None:
             set_value("output", "disparity", TensorProto.FLOAT, [1, 1, 32, 64]),
             r"float32 \[1, 1, 32, 64\]; expected 'disparity' float32 \[1, 32, 64\]",
         ),
-        (add_output, r"has 2 outputs \('disparity' float32 \[1, 32, 64\], 'pose' float32 \[1, 6\]\); expected one"),
+        (
+            add_output("pose", TensorProto.FLOAT, [1, 6]),
+            r"has 2 outputs \(.disparity. float32 \[1, 32, 64\], .pose. float32 \[1, 6\]\); expected one of disparity "
+            "or depth, and at most .confidence. beside it",
+        ),
+        (
+            add_output("confidence", TensorProto.FLOAT, [1, 16, 32]),
+            r"output is 'confidence' float32 \[1, 16, 32\]; expected 'confidence' float32 \[1, 32, 64\]",
+        ),
+        (add_output("confidence", TensorProto.UINT8, [1, 32, 64]), "output is 'confidence' uint8 .*float32"),
+        (
+            set_value("output", "confidence", TensorProto.FLOAT, [1, 32, 64]),
+            "has 1 outputs .*'confidence'.*expected one",
+        ),
         (use_external_weights, "keeps weights in other files"),
     ],
 )
@@ -237,6 +250,24 @@ def test_a_spec_that_does_not_fit_the_graph_is_not_written(tiny_model_path: Path
         write_model(model, wrong_output, target)
     assert target.read_bytes() == b"the previous model"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_confidence_is_found_in_the_graph(make_tiny_model: MakeModel, tmp_path: Path) -> None:
+    written = make_tiny_model(tmp_path / "sure.onnx", confidence=True)
+    assert written.spec.has_confidence
+    assert read_model(written.path) == written
+    plain = make_tiny_model(tmp_path / "plain.onnx")
+    assert not read_model(plain.path).spec.has_confidence
+    with pytest.raises(ModelFileError, match="the graph's confidence output is confidence, but its spec says None"):
+        write_model(onnx.load(written.path), plain.spec, tmp_path / "other.onnx")
+    with pytest.raises(ModelFileError, match="the graph's confidence output is None, but its spec says confidence"):
+        write_model(onnx.load(plain.path), written.spec, tmp_path / "other.onnx")
+
+
+def test_a_confidence_output_of_our_own_has_one_name(tiny_model_path: Path) -> None:
+    spec = read_model(tiny_model_path).spec
+    with pytest.raises(ModelFileError, match="the confidence output is 'sureness'; expected 'confidence'"):
+        ModelSpec(**{**vars(spec), "confidence_output": "sureness"})
 
 
 def test_writing_leaves_one_complete_file(make_tiny_model: MakeModel, tmp_path: Path) -> None:
@@ -275,14 +306,24 @@ SIDECAR: dict[str, Any] = {
 
 
 def foreign_model(
-    folder: Path, sidecar: dict[str, Any] | None, input_shape: list[int | str], name: str = "model.yaml"
+    folder: Path,
+    sidecar: dict[str, Any] | None,
+    input_shape: list[int | str],
+    name: str = "model.yaml",
+    second_output: str = "",
 ) -> Path:
-    """A float model with the mean over channels as its output, which shape inference has to find."""
+    """A float model with the mean over channels as its output, which shape inference has to find.
+
+    second_output: operator that makes another output, `sureness`, of that mean.
+    """
     axis = input_shape.index(3)
     node = helper.make_node("ReduceMean", ["x"], ["y"], axes=[axis], keepdims=1 if axis == 1 else 0)
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph([node], "foreign", [x], [y])
+    nodes, outputs = [node], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    if second_output:
+        nodes.append(helper.make_node(second_output, ["y"], ["sureness"]))
+        outputs.append(helper.make_tensor_value_info("sureness", TensorProto.UNDEFINED, None))
+    graph = helper.make_graph(nodes, "foreign", [x], outputs)
     path = folder / "foreign.onnx"
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
     if sidecar is not None:
@@ -318,6 +359,32 @@ def test_wrong_sidecars_are_refused(tmp_path: Path, change: dict[str, Any], mess
     path = foreign_model(tmp_path, {**SIDECAR, **change}, [1, 3, 24, 40])
     with pytest.raises(ModelFileError, match=message):
         read_model(path)
+
+
+def test_a_foreign_confidence_is_named_by_the_sidecar(tmp_path: Path) -> None:
+    sidecar = {**SIDECAR, "output.confidence": "sureness"}
+    spec = read_model(foreign_model(tmp_path, sidecar, [1, 3, 24, 40], second_output="Sigmoid")).spec
+    assert spec.has_confidence
+    assert spec.confidence_output == "sureness"
+
+
+@pytest.mark.parametrize(
+    ("named", "second_output", "message"),
+    [
+        (None, "Sigmoid", r"has 2 outputs .*only if the sidecar names it \(output.confidence\)"),
+        ("y2", "Sigmoid", "has 2 outputs .*at most 'y2' beside it"),
+        ("sureness", "", "output.confidence is 'sureness', but the only output is 'y' float32"),
+        ("y", "", "has 1 outputs .*expected one of disparity or depth, and at most 'y'"),
+        ("sureness", "IsNaN", "confidence is 'sureness' bool .*; expected float32"),
+        ("sureness", "Shape", "confidence is 'sureness' int64 .*; expected float32"),
+    ],
+)
+def test_a_wrong_foreign_confidence_is_refused(
+    tmp_path: Path, named: str | None, second_output: str, message: str
+) -> None:
+    sidecar = SIDECAR if named is None else {**SIDECAR, "output.confidence": named}
+    with pytest.raises(ModelFileError, match=message):
+        read_model(foreign_model(tmp_path, sidecar, [1, 3, 24, 40], second_output=second_output))
 
 
 @pytest.mark.parametrize("key", sorted(SIDECAR))

@@ -124,6 +124,16 @@ def test_inspect_model_prints_the_contract(tiny_model_path: Path) -> None:
         assert text in result.stdout
 
 
+def test_inspect_model_prints_the_confidence(
+    make_tiny_model: Callable[..., ModelFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_tiny_model(tmp_path / "sure.onnx", confidence=True).path
+    assert run("inspect_model", [str(path)]) == 0
+    assert "'confidence', 0 to 1 (sure)" in capsys.readouterr().out
+    assert run("inspect_model", [str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["has_confidence"] is True
+
+
 def test_inspect_model_as_json(tiny_model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect_model", [str(tiny_model_path), "--json", "--benchmark"]) == 0
     contract = json.loads(capsys.readouterr().out)

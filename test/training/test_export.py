@@ -58,7 +58,7 @@ def test_backends_agree_with_pytorch(
     half: bool,
     tolerance: float,
 ) -> None:
-    disparity = create_backend(read_model(files[half]), backend, precision="fp32").infer(image)
+    disparity = create_backend(read_model(files[half]), backend, precision="fp32").infer(image).output
     assert disparity.dtype == np.float32
     assert disparity.shape == (1, 64, 96)
     np.testing.assert_allclose(disparity, expected, rtol=tolerance)
