@@ -18,7 +18,7 @@ import numpy as np
 from common import report, smooth_image, speed_up, time_in_turns
 from numpy.typing import NDArray
 
-from depth_node.backends import available_backends, create_backend
+from depth_node.backends import Backend, available_backends, create_backend
 from depth_node.model import ModelFile, read_model
 from depth_node.resources import find_model
 
@@ -53,7 +53,7 @@ def main() -> int:
         for name in available_backends():
             for precision in ("auto", "fp32"):
                 backend = create_backend(model, name, precision, arguments.threads)
-                candidates.setdefault(f"{name} {backend.precision}", (backend.device, backend.infer))
+                candidates.setdefault(f"{name} {backend.precision}", (backend.device, output_of(backend)))
 
     image = smooth_image(model.spec.input_width, model.spec.input_height)
     reference = next((name for name in candidates if name.startswith("torch")), list(candidates)[-1])
@@ -98,6 +98,11 @@ def random_model(encoder: str, width: int, height: int, path: Path) -> tuple[Mod
     card = DepthNetworkCard(encoder, 1, 0.1, 100.0, False, (0.58, 1.92, 0.5, 0.5), width, height)
     model = export_depth(TrainedDepth(network, card, steps=0), path, "none", "Apache-2.0", "random weights")
     return model, ExportedDepth(network, card.min_depth, card.max_depth).eval()
+
+
+def output_of(backend: Backend) -> Inference:
+    """Its raw output alone, without confidence."""
+    return lambda image: backend.infer(image).output
 
 
 def torch_inference(network: ExportedDepth, threads: int) -> Inference:
