@@ -40,3 +40,19 @@ class ImageError(DepthNodeError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class CloudError(DepthNodeError):
+    """A point cloud that cannot be made as asked for."""
+
+
+class CalibrationFileError(CameraError):
+    """A camera calibration file that cannot be read or written."""
+
+
+class ScanError(DepthNodeError):
+    """A laser scan that cannot be made as asked for."""
+
+
+class SnapshotError(DepthNodeError):
+    """A snapshot that cannot be saved."""
