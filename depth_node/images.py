@@ -134,9 +134,29 @@ def rgb_from_compressed(message: CompressedImageFields) -> NDArray[np.uint8]:
     return rgb
 
 
-def depth_image_message(depth: NDArray[np.float32], header: Header) -> Image:
-    """32FC1 image (REP 118) of depth: float32 [H, W] metres, NaN where invalid."""
-    return _image_message(np.ascontiguousarray(depth, np.float32), "32FC1", header)
+def depth_image_message(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
+    """Image (REP 118) of depth: float32 [H, W] metres, NaN where invalid.
+
+    encoding: `32FC1`, metres and NaN as they are; `16UC1`, millimetres as `depth_millimeters` has them.
+
+    Raises:
+        ImageError: another encoding.
+    """
+    if encoding == "16UC1":
+        return _image_message(depth_millimeters(depth), encoding, header)
+    if encoding != "32FC1":
+        raise ImageError("encoding", f"depth image of encoding '{encoding}'; expected 32FC1 or 16UC1")
+    return _image_message(np.ascontiguousarray(depth, np.float32), encoding, header)
+
+
+def depth_millimeters(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """uint16 [H, W] millimetres of depth float32 [H, W] metres, to the nearest.
+
+    0 means invalid (REP 118): where depth is NaN, below half a millimetre, or beyond 65.535 m, the end of 16 bits.
+    """
+    millimeters = np.rint(depth * np.float32(1000))
+    millimeters[~(millimeters <= 65535)] = 0  # NaN compares false
+    return millimeters.astype(np.uint16)
 
 
 def color_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:

@@ -206,6 +206,24 @@ def test_depth_image_message_holds_metres_and_nan() -> None:
     assert np.isnan(struct.unpack_from("<f", message.data, 4)[0])
 
 
+def test_depth_image_message_in_millimetres() -> None:
+    metres = [1.5, np.nan, 0.0004, 0.0006, 65.535, 65.536, 80.0, np.inf, 12.3456]
+    message = images.depth_image_message(np.array([metres], np.float32), Header(frame_id="camera"), "16UC1")
+    assert (message.height, message.width, message.encoding, message.step) == (1, 9, "16UC1", 18)
+    assert struct.unpack("<9H", message.data.tobytes()) == (1500, 0, 0, 1, 65535, 0, 0, 0, 12346)
+
+
+@given(st.integers(1, 65535))
+def test_every_whole_millimetre_is_kept(millimetres: int) -> None:
+    depth = np.array([[millimetres / 1000]], np.float32)
+    assert images.depth_millimeters(depth).tolist() == [[millimetres]]
+
+
+def test_depth_image_of_another_encoding_is_refused() -> None:
+    with pytest.raises(ImageError, match="'64FC1'; expected 32FC1 or 16UC1"):
+        images.depth_image_message(np.ones((2, 2), np.float32), Header(), "64FC1")
+
+
 def compressed(picture: np.ndarray, extension: str, *parameters: int, format_: str = "") -> SimpleNamespace:
     """A CompressedImage's fields from RGB or grey pixels."""
     stored = picture[..., ::-1] if picture.ndim == 3 else picture
