@@ -29,14 +29,21 @@ class Frame:
 class DepthFrame:
     """Depth of one frame, registered with it.
 
+    frame: the image at the resolution of the depth; rectified, if its camera is.
     depth: float32 [H, W] metres along z (REP 118), NaN where invalid (REP 117), same size as `frame.rgb`.
-    camera: the pinhole camera that depth was computed for, at the same resolution.
+    camera: the camera of both, at that resolution.
     intrinsics_source: `camera_info` or `prior`.
-    seconds: time spent per stage (`resize`, `inference`, `depth`).
+    scale_source: `model`, `fixed` or `camera_height`; `unknown` where depth is metres times an unknown factor.
+    scale_factor: what the model's depth was multiplied by.
+    confidence: float32 [H, W] in 0..1, of models that give one.
+    seconds: time spent per stage, such as `resize`, `inference`, `depth`.
     """
 
     frame: Frame
     depth: NDArray[np.float32]
     camera: PinholeCamera
     intrinsics_source: str
+    scale_source: str = "model"
+    scale_factor: float = 1.0
+    confidence: NDArray[np.float32] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -159,6 +159,11 @@ def depth_millimeters(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
     return millimeters.astype(np.uint16)
 
 
+def confidence_image_message(confidence: NDArray[np.float32], header: Header) -> Image:
+    """32FC1 image of confidence: float32 [H, W], 0 to 1 (sure)."""
+    return _image_message(np.ascontiguousarray(confidence, np.float32), "32FC1", header)
+
+
 def color_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:
     """rgb8 image of rgb: uint8 [H, W, 3]."""
     return _image_message(np.ascontiguousarray(rgb, np.uint8), "rgb8", header)

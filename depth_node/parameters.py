@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, get_type_hints
 
@@ -15,6 +16,7 @@ import yaml
 from depth_node.backends import BACKENDS, PRECISIONS
 from depth_node.color import COLORMAPS
 from depth_node.errors import ParameterError
+from depth_node.pipeline import OUTPUT_RESOLUTIONS
 from depth_node.resources import DEFAULT_MODEL
 
 # When a parameter can be changed.
@@ -25,6 +27,16 @@ ALWAYS = "always"
 _ROS_TYPES = {bool: "bool", int: "integer", float: "double", str: "string"}
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
+RECTIFY = ("auto", "off", "done")
+DEPTH_ENCODINGS = ("32FC1", "16UC1")
+SCALE_MODES = ("model", "fixed", "camera_height")
+
+# Pairs of parameters whose first must be less than its second.
+_ORDERED = (
+    ("min_range", "max_range"),
+    ("color_min_depth", "color_max_depth"),
+    ("scan_min_height", "scan_max_height"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,10 +112,54 @@ class Settings:
         changes=UNCONFIGURED,
         choices=IMAGE_TRANSPORTS,
     )
+    rate_limit: float = _row(
+        0.0, "Frames per second at most; 0 takes all that the device manages.", unit="Hz", minimum=0.0
+    )
+    rectify: str = _row(
+        "auto",
+        "auto undistorts images whose camera_info has distortion (not those of topics named image_rect...); off takes "
+        "them as they come; done: they are rectified already, and camera_info's P describes them.",
+        choices=RECTIFY,
+    )
+    output_resolution: str = _row(
+        "image",
+        "Size of all outputs: the image's, its half or quarter, or the model's input.",
+        choices=OUTPUT_RESOLUTIONS,
+    )
     min_range: float = _row(0.0, "Nearer depth is published as NaN.", unit="m", minimum=0.0)
     max_range: float = _row(math.inf, "Farther depth is published as NaN.", unit="m", minimum=0.0)
+    min_confidence: float = _row(
+        0.0, "Depth with less confidence is NaN; for models that have a confidence.", minimum=0.0, maximum=1.0
+    )
+    remove_sky: bool = _row(True, "Depth of the sky is NaN.")
+    scale_mode: str = _row(
+        "model",
+        "Metric scale: as the model gives it, times scale_factor (fixed), or from the ground and camera_height.",
+        choices=SCALE_MODES,
+    )
+    scale_factor: float = _row(
+        1.0, "Metres per unit of the model's depth, with scale_mode fixed.", minimum=1e-6, maximum=1e6
+    )
+    camera_height: float = _row(
+        0.0,
+        "Of the camera above the ground; 0 is unknown. Needed by scale_mode camera_height.",
+        unit="m",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    depth_encoding: str = _row(
+        "32FC1", "Of depth/image: metres with NaN, or 16UC1 millimetres with 0 (REP 118).", choices=DEPTH_ENCODINGS
+    )
     cloud_stride: int = _row(
         2, "The cloud has every n-th pixel of every n-th row.", unit="pixels", minimum=1, maximum=1024
+    )
+    cloud_organized: bool = _row(True, "The cloud has the image's rows and columns; false leaves out invalid points.")
+    cloud_voxel_size: float = _row(
+        0.0,
+        "One point per cube of this size, its mean; 0 keeps all points. Needs cloud_organized false.",
+        unit="m",
+        minimum=0.0,
+        maximum=1000.0,
     )
     colormap: str = _row("turbo", "Colours of depth/color.", choices=tuple(COLORMAPS))
     color_min_depth: float = _row(
@@ -112,15 +168,44 @@ class Settings:
     color_max_depth: float = _row(
         80.0, "Depth with the first colour of the map; farther is the same.", unit="m", minimum=0.001
     )
+    scan: bool = _row(False, "Publish a LaserScan on the topic scan, for 2D navigation.", changes=UNCONFIGURED)
+    scan_frame: str = _row(
+        "",
+        "Frame of the scan: at the camera, x forward, y left, z up. Empty: the image's frame_id without its suffix "
+        "_optical or _optical_frame.",
+    )
+    scan_min_height: float = _row(
+        -0.3, "Lower edge of the band that the scan sees, above the camera.", unit="m", minimum=-1000.0, maximum=1000.0
+    )
+    scan_max_height: float = _row(
+        0.3, "Upper edge of the band that the scan sees, above the camera.", unit="m", minimum=-1000.0, maximum=1000.0
+    )
+    camera_pitch: float = _row(
+        0.0,
+        "How far the camera looks down; the scan's heights are measured in the levelled camera.",
+        unit="rad",
+        minimum=-1.5,
+        maximum=1.5,
+    )
+    snapshot_directory: str = _row(
+        "", "Where ~/save_snapshot makes its folders; empty: depth_node/snapshots in $ROS_HOME (~/.ros)."
+    )
 
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
             parameter.check(getattr(self, parameter.name))
-        for low, high in (("min_range", "max_range"), ("color_min_depth", "color_max_depth")):
+        for low, high in _ORDERED:
             if not getattr(self, low) < getattr(self, high):
                 raise ParameterError(
                     f"{low} is {getattr(self, low)} and {high} is {getattr(self, high)}; expected less"
                 )
+        if self.scale_mode == "camera_height" and not self.camera_height > 0:
+            raise ParameterError("scale_mode is camera_height, but camera_height is 0; set camera_height first, in metres")
+        if self.cloud_voxel_size > 0 and self.cloud_organized:
+            raise ParameterError(
+                f"cloud_voxel_size is {self.cloud_voxel_size} and cloud_organized is true; voxels have no rows "
+                "and columns: set cloud_organized to false first"
+            )
 
 
 def _parameters() -> tuple[Parameter, ...]:
@@ -143,7 +228,8 @@ def to_yaml() -> str:
     for parameter in PARAMETERS:
         limits = _limits(parameter, parameter.choices)
         remarks = "; ".join(part for part in (parameter.unit, limits) if part)
-        lines.append(f"    # {parameter.description}" + (f" ({remarks})" if remarks else ""))
+        comment = parameter.description + (f" ({remarks})" if remarks else "")
+        lines += textwrap.wrap(comment, 110, initial_indent="    # ", subsequent_indent="    # ")
         lines.append(f"    {parameter.name}: {_yaml_value(parameter.default)}")
     return "\n".join(lines) + "\n"
 
@@ -183,7 +269,8 @@ def _limits(parameter: Parameter, choices: tuple[str, ...]) -> str:
         return ", ".join(choices)
     if parameter.minimum is None:
         return ""
-    return f"{parameter.minimum} to {parameter.maximum}" if parameter.maximum else f"{parameter.minimum} or more"
+    has_maximum = parameter.maximum is not None
+    return f"{parameter.minimum} to {parameter.maximum}" if has_maximum else f"{parameter.minimum} or more"
 
 
 def _yaml_value(value: Any) -> str:

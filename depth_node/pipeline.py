@@ -1,7 +1,8 @@
-"""From an image to depth: resize, infer, scale, resize back. No ROS: node, tests, benchmarks and tools call this."""
+"""From an image to depth: rectify, resize, infer, scale, resize back. No ROS: node, tests and tools call this."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
 
@@ -14,50 +15,126 @@ from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
 from depth_node.frames import DepthFrame, Frame
 from depth_node.model import ModelFile, ModelSpec
+from depth_node.rectification import Rectification
+
+# What part of the image's width and height the outputs have; `model` is the size of the network's input.
+OUTPUT_RESOLUTIONS = ("image", "half", "quarter", "model")
+_DIVISORS = {"image": 1, "half": 2, "quarter": 4}
 
 # A network saturates at the ends of its range; sums in bfloat16 are off by up to 2^-8 there.
 _RANGE_TOLERANCE = 2.0**-8
 
 
-class DepthPipeline:
-    """Depth of single frames through one model. One thread at a time; buffers are reused between calls."""
+@dataclass(frozen=True)
+class DepthOptions:
+    """What a user may want otherwise.
 
-    def __init__(self, model: ModelFile, backend: Backend) -> None:
+    output_resolution: one of `OUTPUT_RESOLUTIONS`; min_confidence: depth with less is NaN; remove_sky: so is the sky's;
+    scale_mode, scale_factor, camera_height (metres): see `scale.py`.
+    """
+
+    output_resolution: str = "image"
+    min_confidence: float = 0.0
+    remove_sky: bool = True
+    scale_mode: str = "model"
+    scale_factor: float = 1.0
+    camera_height: float = 0.0
+
+
+class DepthPipeline:
+    """Depth of single frames through one model. One thread at a time; buffers are reused between calls.
+
+    options: may be replaced at any time; the next frame is processed with them.
+    """
+
+    def __init__(self, model: ModelFile, backend: Backend, options: DepthOptions | None = None) -> None:
         self.model = model
         self.backend = backend
+        self.options = options or DepthOptions()
         self._image = np.empty((1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
 
-    def process(self, frame: Frame, camera: PinholeCamera | None) -> DepthFrame:
-        """Depth registered with `frame.rgb`, at its resolution; the result's arrays are the caller's own.
+    def process(self, frame: Frame, camera: PinholeCamera | Rectification | None) -> DepthFrame:
+        """Depth registered with the image, which is rectified and resized if so wanted; its arrays are the caller's.
 
-        camera: of the image at its resolution; None uses the model's intrinsics prior.
+        camera: of the image at its resolution; a Rectification undistorts the image first; None uses the model's
+            intrinsics prior.
 
         Raises:
             CameraError: the camera is of another resolution than the image.
         """
-        height, width = frame.rgb.shape[:2]
+        spec, options, stopwatch = self.model.spec, self.options, Stopwatch()
         source = "prior" if camera is None else "camera_info"
-        if camera is None:
-            camera = _prior_camera(self.model.spec.intrinsics_prior, width, height)
-        elif (camera.width, camera.height) != (width, height):
-            raise CameraError(
-                f"camera_info is of {camera.width}x{camera.height} pixels, but the image has {width}x{height}; "
-                "publish the camera_info of this image"
-            )
+        rgb, pinhole, outside = frame.rgb, camera, None
+        if isinstance(camera, Rectification):
+            _check_size(camera.source, rgb)
+            rgb, pinhole, outside = camera.apply(rgb), camera.target, camera.outside()
+            stopwatch.lap("rectify")
+        if pinhole is None:
+            pinhole = _prior_camera(spec.intrinsics_prior, rgb.shape[1], rgb.shape[0])
+        _check_size(pinhole, rgb)
 
-        started = perf_counter()
-        resize_image(frame.rgb, self._image[0])
-        resized = perf_counter()
-        output = self.backend.infer(self._image)[0]
-        inferred = perf_counter()
-        depth = depth_from_output(output, self.model.spec, focal_scale(self.model.spec, camera), width, height)
-        finished = perf_counter()
-        seconds = {"resize": resized - started, "inference": inferred - resized, "depth": finished - inferred}
-        return DepthFrame(frame, depth, camera, source, seconds)
+        resize_image(rgb, self._image[0])
+        stopwatch.lap("resize")
+        prediction = self.backend.infer(self._image)
+        stopwatch.lap("inference")
+
+        pinhole = self._output_camera(pinhole, options.output_resolution)
+        size = pinhole.width, pinhole.height
+        depth = depth_from_output(prediction.output[0], spec, focal_scale(spec, pinhole), *size)
+        confidence = None
+        if prediction.confidence is not None:
+            confidence = cv2.resize(prediction.confidence[0], size, interpolation=cv2.INTER_LINEAR)
+            depth[~(confidence >= options.min_confidence)] = np.nan  # NaN is no confidence
+        if outside is not None:
+            depth[_resize_mask(outside, *size)] = np.nan
+        stopwatch.lap("depth")
+        image = self._output_image(rgb, *size)
+        registered = frame if image is frame.rgb else replace(frame, rgb=image)
+        return DepthFrame(registered, depth, pinhole, source, confidence=confidence, seconds=stopwatch.seconds)
 
     def warm_up(self) -> None:
         """Run once on a black image, so that the first frame does not pay for lazy allocations."""
         self.process(Frame(0, "", np.zeros_like(self._image[0])), None)
+
+    def _output_camera(self, camera: PinholeCamera, resolution: str) -> PinholeCamera:
+        if resolution == "image":
+            return camera
+        if resolution == "model":
+            return camera.resized(self.model.spec.input_width, self.model.spec.input_height)
+        divisor = _DIVISORS[resolution]
+        return camera.resized(max(1, camera.width // divisor), max(1, camera.height // divisor))
+
+    def _output_image(self, rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+        if rgb.shape[:2] == (height, width):
+            return rgb
+        if self._image.shape[1:3] == (height, width):
+            return self._image[0].copy()
+        out = np.empty((height, width, 3), np.uint8)
+        resize_image(rgb, out)
+        return out
+
+
+class Stopwatch:
+    """Seconds per stage of something that goes from one stage to the next."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """The stage ends, and the next one begins."""
+        now = perf_counter()
+        self.seconds[stage] = now - self._started
+        self._started = now
+
+
+def _check_size(camera: PinholeCamera, rgb: NDArray[np.uint8]) -> None:
+    height, width = rgb.shape[:2]
+    if (camera.width, camera.height) != (width, height):
+        raise CameraError(
+            f"camera_info is of {camera.width}x{camera.height} pixels, but the image has {width}x{height}; "
+            "publish the camera_info of this image"
+        )
 
 
 def resize_image(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
@@ -109,6 +186,12 @@ def _resize_valid(
     resized: NDArray[np.float32] = np.divide(weighted, weight, out=weighted)
     resized[weight < 0.5] = np.nan
     return resized
+
+
+def _resize_mask(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.bool_]:
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).view(np.bool_)
 
 
 @lru_cache(maxsize=4)

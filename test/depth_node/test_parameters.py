@@ -40,6 +40,15 @@ def test_default_has_the_type_that_ros_declares(parameter: Any) -> None:
         ("max_range", 0.0, "min_range is 0.0 and max_range is 0.0"),
         ("color_min_depth", 90.0, "color_min_depth is 90.0 and color_max_depth is 80.0"),
         ("colormap", "jet", "expected one of: turbo"),
+        ("rectify", "yes", "expected one of: auto, off, done"),
+        ("output_resolution", "640x192", "expected one of: image, half, quarter, model"),
+        ("depth_encoding", "mono16", "expected one of: 32FC1, 16UC1"),
+        ("rate_limit", -1.0, "expected 0.0 or more"),
+        ("min_confidence", 1.5, "expected 1.0 or less"),
+        ("scale_factor", 0.0, "scale_factor is 0.0"),
+        ("scale_mode", "camera_height", "camera_height is 0; set camera_height first, in metres"),
+        ("cloud_voxel_size", 0.1, "set cloud_organized to false first"),
+        ("scan_min_height", 0.5, "scan_min_height is 0.5 and scan_max_height is 0.3"),
     ],
 )
 def test_impossible_value_is_refused(name: str, value: Any, said: str) -> None:

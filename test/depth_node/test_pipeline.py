@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from depth_node.backends import create_backend
+from depth_node.backends import Prediction, create_backend
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
 from depth_node.frames import Frame
 from depth_node.model import ModelFile, ModelSpec, read_model
-from depth_node.pipeline import DepthPipeline, depth_from_output, focal_scale, resize_image
+from depth_node.pipeline import DepthOptions, DepthPipeline, depth_from_output, focal_scale, resize_image
+from depth_node.rectification import Rectification
 
 MakeModel = Callable[..., ModelFile]
 
@@ -127,15 +128,90 @@ def test_stages_are_timed(pipeline: DepthPipeline) -> None:
     assert all(value > 0 for value in seconds.values())
 
 
+@pytest.mark.parametrize(
+    ("resolution", "size"), [("image", (1242, 375)), ("half", (621, 187)), ("quarter", (310, 93)), ("model", (64, 32))]
+)
+def test_outputs_have_the_wanted_resolution(tiny_model_path: Path, resolution: str, size: tuple[int, int]) -> None:
+    pipeline = pipeline_of(read_model(tiny_model_path))
+    pipeline.options = DepthOptions(output_resolution=resolution)
+    camera = prior_camera(1242, 375)
+    result = pipeline.process(grey_frame(51), camera)
+    width, height = size
+    assert result.depth.shape == (height, width)
+    assert result.frame.rgb.shape == (height, width, 3)
+    assert (result.frame.rgb == 51).all()
+    assert result.depth == pytest.approx(1 / (0.05 + 0.45 * 51 / 255), rel=1e-5)
+    assert (result.camera.width, result.camera.height) == size
+    assert result.camera.fx / width == pytest.approx(camera.fx / 1242)
+    assert (result.camera.cx + 0.5) / width == pytest.approx((camera.cx + 0.5) / 1242)
+    kept = result.frame.rgb.copy()
+    pipeline.process(grey_frame(200), camera)
+    assert np.array_equal(result.frame.rgb, kept)  # not the buffer of the next frame
+
+
+def test_distorted_images_are_rectified(pipeline: DepthPipeline) -> None:
+    """Depth of a step in the image is where the undistorted step is, and NaN where the camera saw nothing."""
+    source = PinholeCamera(640, 320, 300.0, 300.0, 320.0, 160.0, "plumb_bob", (-0.2, 0.03, 0.0, 0.0))
+    target = PinholeCamera(640, 320, 250.0, 250.0, 320.0, 160.0)
+    image = np.zeros((320, 640, 3), np.uint8)
+    image[:, 470:] = 255
+    result = pipeline.process(Frame(0, "camera", image), Rectification(source, target))
+    assert result.camera is target
+    assert result.intrinsics_source == "camera_info"
+    assert list(result.seconds) == ["rectify", "resize", "inference", "depth"]
+    # On the middle row, the ray x of column 470: x (1 - 0.2 x^2 + 0.03 x^4) = (469.5 - 320) / 300, by bisection.
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        x = (low + high) / 2
+        low, high = (x, high) if x * (1 - 0.2 * x**2 + 0.03 * x**4) < 149.5 / 300 else (low, x)
+    edge = 320 + 250 * x
+    row = result.depth[160] / (250 / 640 / PRIOR[0])  # a shorter focal length than the model's
+    assert row[int(edge) - 20] == pytest.approx(20, rel=1e-4)
+    assert row[int(edge) + 20] == pytest.approx(2, rel=1e-4)
+    assert np.isnan(result.depth[0, 0])
+    assert result.frame.rgb[160, int(edge) + 3].min() == 255
+    assert result.frame.rgb[160, int(edge) - 3].max() == 0
+
+
+def test_rectification_of_another_image_is_refused(pipeline: DepthPipeline) -> None:
+    source = PinholeCamera(640, 320, 300.0, 300.0, 320.0, 160.0, "plumb_bob", (-0.2, 0.03, 0.0, 0.0))
+    with pytest.raises(CameraError, match="640x320"):
+        pipeline.process(grey_frame(0), Rectification(source, prior_camera(640, 320)))
+
+
+def test_depth_without_confidence_is_invalid(tiny_model_path: Path) -> None:
+    confidence = np.full((1, 32, 64), 0.9, np.float32)
+    confidence[:, :, :32] = 0.3
+    confidence[0, 0, -1] = np.nan
+
+    class Unsure:
+        name, device, precision = "unsure", "none", "fp32"
+
+        def infer(self, image: NDArray[np.uint8]) -> Prediction:
+            return Prediction(np.full((1, 32, 64), 0.1, np.float32), confidence)
+
+        def close(self) -> None: ...
+
+    pipeline = DepthPipeline(read_model(tiny_model_path), Unsure())
+    result = pipeline.process(grey_frame(0, 64, 32), None)
+    np.testing.assert_array_equal(result.confidence, confidence[0])
+    assert np.isnan(result.depth[0, -1])
+    assert np.isfinite(result.depth).sum() == 32 * 64 - 1
+    pipeline.options = DepthOptions(min_confidence=0.5)
+    depth = pipeline.process(grey_frame(0, 64, 32), None).depth
+    assert np.isnan(depth[:, :32]).all()
+    assert depth[1:, 32:] == pytest.approx(10, rel=1e-5)
+
+
 def test_warm_up_runs_the_model(tiny_model_path: Path) -> None:
     calls: list[tuple[int, ...]] = []
 
     class Counting:
         name, device, precision = "counting", "none", "fp32"
 
-        def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def infer(self, image: NDArray[np.uint8]) -> Prediction:
             calls.append(image.shape)
-            return np.full((1, 32, 64), 0.1, np.float32)
+            return Prediction(np.full((1, 32, 64), 0.1, np.float32), None)
 
         def close(self) -> None:
             raise AssertionError("warm_up leaves the model loaded")
