@@ -13,16 +13,27 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-ROS_PACKAGES = {"rclpy", "rcl_interfaces", "builtin_interfaces", "cv_bridge", "sensor_msgs_py", "launch", "launch_ros"}
+ROS_PACKAGES = {
+    "rclpy",
+    "rcl_interfaces",
+    "builtin_interfaces",
+    "cv_bridge",
+    "sensor_msgs_py",
+    "launch",
+    "launch_ros",
+    "diagnostic_updater",
+}
 MAY_IMPORT_ROS = {
     "node.py",
     "frame_handler.py",
     "outputs.py",
     "ros_parameters.py",
     "clouds.py",
+    "scans.py",
     "camera_messages.py",
     "images.py",
     "diagnostics.py",
+    "diagnostics_publisher.py",
 }
 TRAINING_LIBRARIES = {"torch", "torchvision", "timm", "lightning", "jsonargparse", "tensorboard"}
 BACKEND_LIBRARIES = {"openvino": "openvino.py", "onnxruntime": "onnxruntime.py"}
