@@ -1,15 +1,14 @@
-"""The node's message on /diagnostics (REP 107): one status with a plain sentence and key-value pairs."""
+"""The node's status for /diagnostics (REP 107): a level, a plain sentence and key-value pairs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from std_msgs.msg import Header
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from depth_node.statistics import Snapshot
+from depth_node.statistics import Percentiles, Snapshot
 
+TASK = "depth"
 # An error makes the status a warning for so long.
 RECENT_ERROR_S = 10.0
 
@@ -18,30 +17,34 @@ RECENT_ERROR_S = 10.0
 class NodeStatus:
     """What the node is doing, beside its statistics.
 
-    state: of the lifecycle; failure: why it could not be configured; silence: why no images come in, if none do;
-    intrinsics_source: `camera_info`, `prior`, or nothing before the first frame; the rest is empty while no model is
-    loaded.
+    state: of the lifecycle; enabled: by the service ~/set_enabled.
+    failure: why it could not be configured; silence: why no images come in; input_loss: why many of them are lost on
+    their way here; each empty where it is not so.
+    intrinsics_source, scale_source, scale_factor: of the last result, see `DepthFrame`; sources are empty before it.
+    The rest is empty while no model is loaded.
     """
 
     state: str
+    enabled: bool = True
     failure: str = ""
     silence: str = ""
+    input_loss: str = ""
     model: str = ""
     model_checksum: str = ""
     backend: str = ""
     device: str = ""
     precision: str = ""
     intrinsics_source: str = ""
+    scale_source: str = ""
+    scale_factor: float = 1.0
 
 
-def diagnostic_array(node_name: str, status: NodeStatus, statistics: Snapshot, stamp: Time) -> DiagnosticArray:
-    """One DiagnosticStatus, named after the node."""
+def diagnostic_status(status: NodeStatus, statistics: Snapshot) -> DiagnosticStatus:
+    """The status, named `depth`; whoever publishes it puts the node's name before that."""
     level, message = _summary(status, statistics)
     values = [KeyValue(key=key, value=value) for key, value in _values(status, statistics).items()]
-    entry = DiagnosticStatus(
-        level=level, name=f"{node_name}: depth", message=message, hardware_id=status.device, values=values
-    )
-    return DiagnosticArray(header=Header(stamp=stamp), status=[entry])
+    # diagnostic_updater asks for a hardware_id at all times, `none` where there is no hardware.
+    return DiagnosticStatus(level=level, name=TASK, message=message, hardware_id=status.device or "none", values=values)
 
 
 def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
@@ -49,16 +52,19 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
         return DiagnosticStatus.ERROR, status.failure
     if status.state != "active":
         return DiagnosticStatus.OK, f"{status.state}: no depth is computed"
+    if not status.enabled:
+        return DiagnosticStatus.OK, "disabled by ~/set_enabled: no depth is computed"
     warnings = []
     if statistics.seconds_since_error < RECENT_ERROR_S:
         warnings.append(statistics.last_error)
-    if status.silence:
-        warnings.append(status.silence)
+    warnings += [reason for reason in (status.silence, status.input_loss) if reason]
     if status.intrinsics_source == "prior":
         warnings.append("no usable camera_info: the intrinsics are the model's prior, so the geometry is approximate")
+    if status.scale_source == "unknown":
+        warnings.append("the scale is unknown: depth is metres times an unknown factor (see scale_mode)")
     if warnings:
         return DiagnosticStatus.WARN, "; ".join(warnings)
-    if statistics.output_hz == 0:
+    if not statistics.is_wanted:
         return DiagnosticStatus.OK, "nobody listens: no depth is computed"
     return DiagnosticStatus.OK, f"depth at {statistics.output_hz:.1f} Hz"
 
@@ -66,23 +72,36 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
 def _values(status: NodeStatus, statistics: Snapshot) -> dict[str, str]:
     values = {
         "state": status.state,
+        "enabled": "true" if status.enabled else "false",
         "model": status.model,
         "model_checksum": status.model_checksum,
         "backend": status.backend,
         "device": status.device,
         "precision": status.precision,
         "intrinsics_source": status.intrinsics_source,
+        "scale_source": status.scale_source,
+        "scale_factor": f"{status.scale_factor:.4g}",
         "frames_in": str(statistics.frames_in),
         "frames_published": str(statistics.frames_published),
         "frames_dropped": str(statistics.frames_dropped),
         "frames_unwanted": str(statistics.frames_unwanted),
+        "frames_skipped": str(statistics.frames_skipped),
+        "frames_faulty": str(statistics.frames_faulty),
+        "lost_share": f"{statistics.lost_share:.3f}",
         "input_hz": f"{statistics.input_hz:.2f}",
         "output_hz": f"{statistics.output_hz:.2f}",
-        "latency_p50_ms": f"{statistics.latency.p50:.2f}",
-        "latency_p95_ms": f"{statistics.latency.p95:.2f}",
+        "stamp_age_p50_s": f"{statistics.stamp_age.p50:.3f}",
+        "stamp_age_p95_s": f"{statistics.stamp_age.p95:.3f}",
+        **_milliseconds("latency", statistics.latency),
         "latency_p99_ms": f"{statistics.latency.p99:.2f}",
     }
-    values |= {f"{stage}_p50_ms": f"{median:.2f}" for stage, median in statistics.stages_ms.items()}
+    for stage, duration in statistics.stages.items():
+        values |= _milliseconds(stage, duration)
     values |= {f"errors_{kind}": str(count) for kind, count in statistics.errors.items()}
     values["last_error"] = statistics.last_error
+    values["last_error_age_s"] = f"{statistics.seconds_since_error:.1f}" if statistics.last_error else ""
     return values
+
+
+def _milliseconds(name: str, duration: Percentiles) -> dict[str, str]:
+    return {f"{name}_p50_ms": f"{duration.p50:.2f}", f"{name}_p95_ms": f"{duration.p95:.2f}"}

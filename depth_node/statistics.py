@@ -1,4 +1,4 @@
-"""What the node counts and times: frames, errors by kind, rates, latencies per stage. Thread-safe. No ROS."""
+"""What the node counts and times: frames, errors by kind, rates, ages, latencies per stage. Thread-safe. No ROS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE_WINDOW_S = 5.0
 
 @dataclass(frozen=True)
 class Percentiles:
-    """p50, p95 and p99 of recent durations, in milliseconds; NaN where there were none."""
+    """p50, p95 and p99 of recent values; NaN where there were none."""
 
     p50: float
     p95: float
@@ -28,9 +28,17 @@ class Percentiles:
 class Snapshot:
     """The statistics at one moment.
 
-    frames_in: images that were sent to the node: published, dropped, unwanted (nobody listened) or faulty.
-    latency: from the receipt of an image to the publication of its last result.
-    stages_ms: median duration of each stage, in the order in which they were first seen.
+    frames_in: images that were sent to the node; those that are not in the next five counters are being worked on.
+    frames_dropped: a newer one came before anybody began with them, or they were lost on the way here.
+    frames_unwanted: nobody listened.
+    frames_skipped: beyond the rate limit.
+    frames_faulty: an error ended them; `errors` also counts errors that cost no image.
+    is_wanted: whether somebody listened when the last image came up for work.
+    lost_share: of the images of the last seconds, the share that was lost on the way here, 0 to 1.
+    stamp_age: from an image's stamp to its receipt, in seconds of the node's clock; negative for a camera whose clock
+        is ahead.
+    latency: from the receipt of an image to the publication of its last result, in milliseconds.
+    stages: duration of each stage in milliseconds, in the order in which they were first seen.
     seconds_since_error: infinite where there was none.
     """
 
@@ -38,13 +46,18 @@ class Snapshot:
     frames_published: int
     frames_dropped: int
     frames_unwanted: int
+    frames_skipped: int
+    frames_faulty: int
+    is_wanted: bool
+    lost_share: float
     errors: Mapping[str, int]
     last_error: str
     seconds_since_error: float
     input_hz: float
     output_hz: float
+    stamp_age: Percentiles
     latency: Percentiles
-    stages_ms: Mapping[str, float]
+    stages: Mapping[str, Percentiles]
 
 
 class Rate:
@@ -57,20 +70,29 @@ class Rate:
         """Events at `now` (seconds of a steady clock)."""
         self._times.extend([now] * min(events, WINDOW_FRAMES))
 
-    def value(self, now: float) -> float:
-        """Hertz at `now`."""
+    def count(self, now: float) -> int:
+        """Events of the window that ends at `now`."""
         while self._times and now - self._times[0] > RATE_WINDOW_S:
             self._times.popleft()
-        span = self._times[-1] - self._times[0] if self._times else 0.0
-        return (len(self._times) - 1) / span if span > 0 else 0.0
+        return len(self._times)
+
+    def value(self, now: float) -> float:
+        """Hertz at `now`."""
+        count = self.count(now)
+        span = self._times[-1] - self._times[0] if count else 0.0
+        return (count - 1) / span if span > 0 else 0.0
 
 
-def percentiles(seconds: deque[float]) -> Percentiles:
-    """Linearly interpolated percentiles of durations in seconds."""
-    if not seconds:
+def percentiles(values: deque[float], scale: float = 1.0) -> Percentiles:
+    """Linearly interpolated percentiles of values, multiplied by `scale`."""
+    if not values:
         return Percentiles(*[float("nan")] * 3)
-    p50, p95, p99 = np.percentile(np.array(seconds) * 1e3, [50, 95, 99])
+    p50, p95, p99 = np.percentile(np.array(values), [50, 95, 99]) * scale
     return Percentiles(float(p50), float(p95), float(p99))
+
+
+def _window() -> deque[float]:
+    return deque(maxlen=WINDOW_FRAMES)
 
 
 @dataclass
@@ -81,18 +103,28 @@ class Statistics:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _counts: Counter[str] = field(default_factory=Counter)
     _errors: Counter[str] = field(default_factory=Counter)
+    _is_wanted: bool = True
     _last_error: tuple[float, str] = (-float("inf"), "")
     _input: Rate = field(default_factory=Rate)
+    _missed: Rate = field(default_factory=Rate)
     _output: Rate = field(default_factory=Rate)
-    _latency: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_FRAMES))
+    _stamp_age: deque[float] = field(default_factory=_window)
+    _latency: deque[float] = field(default_factory=_window)
     _stages: dict[str, deque[float]] = field(default_factory=dict)
 
-    def frame_received(self, missed: int = 0) -> None:
-        """An image came in, after `missed` others that the middleware dropped before anybody saw them."""
+    def frame_received(self, missed: int = 0, stamp_age: float | None = None) -> None:
+        """An image came in, after `missed` others that the middleware dropped before anybody saw them.
+
+        stamp_age: seconds from its stamp to now, of the node's clock.
+        """
         with self._lock:
+            now = self.clock()
             self._counts["in"] += 1 + missed
             self._counts["dropped"] += missed
-            self._input.add(self.clock(), 1 + missed)
+            self._input.add(now, 1 + missed)
+            self._missed.add(now, missed)
+            if stamp_age is not None:
+                self._stamp_age.append(stamp_age)
 
     def frame_dropped(self) -> None:
         """A newer image took the place of one that nobody had begun with."""
@@ -103,16 +135,30 @@ class Statistics:
         """Nobody listened, so an image was not looked at."""
         with self._lock:
             self._counts["unwanted"] += 1
+            self._is_wanted = False
+
+    def frame_skipped(self) -> None:
+        """An image was beyond the rate limit, so it was not looked at."""
+        with self._lock:
+            self._counts["skipped"] += 1
+
+    def frame_faulty(self, kind: str, message: str) -> bool:
+        """An error that cost an image; otherwise as `error`."""
+        with self._lock:
+            self._counts["faulty"] += 1
+            self._is_wanted = True
+        return self.error(kind, message)
 
     def frame_published(self, received: float, stages: Mapping[str, float]) -> None:
         """The results of an image received at `received` (of `clock`) are out; `stages` in seconds."""
         with self._lock:
             now = self.clock()
             self._counts["published"] += 1
+            self._is_wanted = True
             self._output.add(now)
             self._latency.append(now - received)
             for name, seconds in stages.items():
-                self._stages.setdefault(name, deque(maxlen=WINDOW_FRAMES)).append(seconds)
+                self._stages.setdefault(name, _window()).append(seconds)
 
     def error(self, kind: str, message: str) -> bool:
         """Something went wrong. Returns whether it is the first of its kind, which is worth a line in the log."""
@@ -131,11 +177,16 @@ class Statistics:
                 frames_published=self._counts["published"],
                 frames_dropped=self._counts["dropped"],
                 frames_unwanted=self._counts["unwanted"],
+                frames_skipped=self._counts["skipped"],
+                frames_faulty=self._counts["faulty"],
+                is_wanted=self._is_wanted,
+                lost_share=self._missed.count(now) / max(self._input.count(now), 1),
                 errors=dict(self._errors),
                 last_error=message,
                 seconds_since_error=now - since,
                 input_hz=self._input.value(now),
                 output_hz=self._output.value(now),
-                latency=percentiles(self._latency),
-                stages_ms={name: percentiles(window).p50 for name, window in self._stages.items()},
+                stamp_age=percentiles(self._stamp_age),
+                latency=percentiles(self._latency, 1e3),
+                stages={name: percentiles(window, 1e3) for name, window in self._stages.items()},
             )
