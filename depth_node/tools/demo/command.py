@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from depth_node.backends import BACKENDS
 from depth_node.bags import open_bag
-from depth_node.tools.demo.pictures import side_by_side, write_animation, write_frames, write_ply
+from depth_node.tools.demo.pictures import side_by_side, write_animation, write_cloud, write_frames
 from depth_node.tools.demo.processes import node_command, replay_command, running, tail
 from depth_node.tools.demo.recorder import Recorder, recording
 from depth_node.tools.demo.report import build_report, report_table
@@ -160,7 +160,7 @@ def leave_results(drive: Drive, recorder: Recorder, rate: float, output: Path) -
             write_animation(pairs, output / "animation.gif", rate)
             write_frames(pairs, output, STILL_FRAMES)
     if recorder.cloud is not None:
-        write_ply(recorder.cloud, output / "cloud.ply")
+        write_cloud(recorder.cloud, output / "cloud.ply")
     console.print(report_table(report))
     console.print("To look at next (near is red, far is blue):")
     for name, meaning in (

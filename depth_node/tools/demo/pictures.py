@@ -15,6 +15,7 @@ from depth_node.bag_messages import stamp_ns
 from depth_node.bags import open_bag
 from depth_node.clouds import POINT_STEP
 from depth_node.images import rgb_from_compressed, rgb_from_image
+from depth_node.ply import optical_frame_comment, write_ply
 from depth_node.tools.demo.source import Drive
 
 GIF_BYTES = 8_000_000
@@ -70,20 +71,9 @@ def write_frames(pairs: Mapping[int, NDArray[np.uint8]], folder: Path, count: in
             Image.fromarray(pair).save(folder / f"frame_{number:03d}.png")
 
 
-def write_ply(cloud: PointCloud2, path: Path) -> None:
-    """The valid points of an organised cloud of the node (x, y, z, rgb) as a binary PLY file with colours."""
+def write_cloud(cloud: PointCloud2, path: Path) -> None:
+    """The valid points of an organised cloud of the node (x, y, z, rgb) as a PLY file with colours."""
     points = np.frombuffer(cloud.data, "<f4").reshape(-1, POINT_STEP // 4)
     points = points[np.isfinite(points[:, 2])]
-    red_green_blue = points.view("<u4")[:, 3:] >> np.array([16, 8, 0], np.uint32) & np.uint32(0xFF)
-    vertices = np.empty(len(points), [("position", "<f4", 3), ("color", "u1", 3)])
-    vertices["position"], vertices["color"] = points[:, :3], red_green_blue
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        f"comment metres in {cloud.header.frame_id}: x right, y down, z forward (REP 103 optical)",
-        f"element vertex {len(vertices)}",
-        *(f"property float {name}" for name in "xyz"),
-        *(f"property uchar {name}" for name in ("red", "green", "blue")),
-        "end_header",
-    ]
-    path.write_bytes("\n".join([*header, ""]).encode() + vertices.tobytes())
+    rgb = points.view("<u4")[:, 3:] >> np.array([16, 8, 0], np.uint32) & np.uint32(0xFF)
+    write_ply(path, points[:, :3], rgb.astype(np.uint8), optical_frame_comment(cloud.header.frame_id))
