@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -150,12 +151,14 @@ def distort_rays(camera: PinholeCamera, rays: NDArray[np.float64]) -> NDArray[np
     """Pixels [..., 2] of rays (x/z, y/z) [..., 2], through the camera's lens distortion."""
     if not camera.is_distorted:
         return rays * (camera.fx, camera.fy) + (camera.cx, camera.cy)
-    shape, rays = rays.shape, rays.reshape(-1, 1, 2)
-    matrix, distortion = camera.matrix(), np.array(camera.distortion)
+    matrix, distortion, flat = camera.matrix(), np.array(camera.distortion), rays.reshape(-1, 1, 2)
+    pixels: Any
     if camera.distortion_model == "equidistant":
-        return cv2.fisheye.distortPoints(rays, matrix, distortion).reshape(shape)
-    points = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1)
-    return cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, distortion)[0].reshape(shape)
+        pixels = cv2.fisheye.distortPoints(flat, matrix, distortion)
+    else:
+        points = np.concatenate([flat, np.ones_like(flat[..., :1])], axis=-1)
+        pixels, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, distortion)
+    return np.asarray(pixels, np.float64).reshape(rays.shape)
 
 
 def undistort_pixels(camera: PinholeCamera, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,6 +168,7 @@ def undistort_pixels(camera: PinholeCamera, pixels: NDArray[np.float64]) -> NDAr
     matrix, distortion = camera.matrix(), np.array(camera.distortion)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
     distorted = pixels.reshape(-1, 1, 2)
+    rays: Any
     if camera.distortion_model == "equidistant":
         rays = cv2.fisheye.undistortPoints(distorted, matrix, distortion, criteria=criteria)
     else:

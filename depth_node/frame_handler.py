@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_node.camera import PinholeCamera
-from depth_node.camera_messages import camera_from_info
+from depth_node.camera_messages import camera_from_info, rectification_from_info
 from depth_node.errors import CameraError, CameraSizeError, DepthNodeError, ImageError
 from depth_node.frames import DepthFrame, Frame
 from depth_node.images import rgb_from_compressed, rgb_from_image
-from depth_node.outputs import Outputs
+from depth_node.inputs import Inputs, is_rectified_topic
+from depth_node.outputs import Outputs, limit_range
 from depth_node.parameters import Settings
-from depth_node.pipeline import DepthPipeline
+from depth_node.pipeline import DepthOptions, DepthPipeline
+from depth_node.rectification import Rectification
 from depth_node.statistics import Statistics
+
+TakeSnapshot = Callable[[DepthFrame], None]
 
 
 @dataclass(frozen=True)
@@ -27,94 +32,162 @@ class ReceivedImage:
     received: float
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What the current results rest on: see `DepthFrame`; empty before the first."""
+
+    intrinsics: str = ""
+    scale: str = ""
+    scale_factor: float = 1.0
+
+
 class FrameHandler:
     """Handles the images of one active phase of the node; never raises, whatever the image.
 
-    settings, camera_info: may be replaced at any time; the next image is handled with them.
-    intrinsics_source: of the last result, empty before the first.
+    settings, camera_info, take_snapshot: may be replaced at any time; the next image is handled with them.
+    take_snapshot: called once with the next result, whether anybody else wants it or not.
     """
 
     def __init__(
-        self, node: Node, pipeline: DepthPipeline, outputs: Outputs, statistics: Statistics, settings: Settings
+        self,
+        node: Node,
+        pipeline: DepthPipeline,
+        outputs: Outputs,
+        statistics: Statistics,
+        settings: Settings,
+        inputs: Inputs,
     ) -> None:
         self.settings = settings
         self.camera_info: CameraInfo | None = None
-        self.intrinsics_source = ""
+        self.take_snapshot: TakeSnapshot | None = None
+        self.sources = Sources()
         self._node = node
         self._pipeline = pipeline
         self._outputs = outputs
         self._statistics = statistics
+        self._is_rectified_topic = is_rectified_topic(inputs.image_topic)
+        self._camera_info_topic = inputs.camera_info_topic
         self._image_size: tuple[int, int] | None = None
-        self._announced_sources: set[str] = set()
+        self._frame_id: str | None = None
+        self._announced: set[str] = set()
 
     def handle(self, image: ReceivedImage) -> None:
         """Publish what somebody wants of this image. Faults are counted, and logged once per kind."""
         try:
             self._process(image)
         except ImageError as error:
-            self._report(error.kind, str(error))
+            self._lose(error.kind, str(error))
         except DepthNodeError as error:
-            self._report(type(error).__name__, str(error))
+            self._lose(type(error).__name__, str(error))
         except Exception:
             if self._node.context.ok():  # else ROS was shut down under a frame, which is no fault
-                self._report("internal", traceback.format_exc())
+                self._lose("internal", traceback.format_exc())
+
+    def report(self, kind: str, message: str) -> None:
+        """Count a fault that costs no image, and log the first of its kind."""
+        self._log(self._statistics.error(kind, message), message)
+
+    def _lose(self, kind: str, message: str) -> None:
+        self._log(self._statistics.frame_faulty(kind, message), message)
+
+    def _log(self, is_first: bool, message: str) -> None:
+        if is_first:
+            self._node.get_logger().error(f"{message} (others of this kind are only counted, see /diagnostics)")
 
     def _process(self, image: ReceivedImage) -> None:
-        if not self._outputs.is_wanted():
+        if self.take_snapshot is None and not self._outputs.is_wanted():
             self._statistics.frame_unwanted()
             return
-        clock, message = self._statistics.clock, image.message
+        clock, message, settings = self._statistics.clock, image.message, self.settings
         started = clock()
         is_compressed = isinstance(message, CompressedImage)
         rgb = rgb_from_compressed(message) if is_compressed else rgb_from_image(message)
         decoded = clock()
 
+        header = message.header
         height, width = rgb.shape[:2]
-        self._check_size(width, height)
-        stamp = message.header.stamp
-        frame = Frame(stamp.sec * 1_000_000_000 + stamp.nanosec, message.header.frame_id, rgb)
-        result = self._pipeline.process(frame, self._camera(width, height))
-        self._announce_intrinsics(result)
+        self._check_stream(width, height, header.frame_id)
+        frame = Frame(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id, rgb)
+        self._pipeline.options = depth_options(settings)
+        result = self._pipeline.process(frame, self._camera(width, height, settings.rectify))
+        limit_range(result.depth, settings.min_range, settings.max_range)
+        self._announce(result)
 
-        publishing = self._outputs.publish(result, message.header, self.settings)
+        publishing = self._outputs.publish(result, header, settings, self.report)
         before = {"wait": started - image.received, "decode": decoded - started}
         self._statistics.frame_published(image.received, {**before, **result.seconds, **publishing})
+        take_snapshot, self.take_snapshot = self.take_snapshot, None
+        if take_snapshot is not None:
+            take_snapshot(result)
 
-    def _camera(self, width: int, height: int) -> PinholeCamera | None:
+    def _camera(self, width: int, height: int, rectify: str) -> PinholeCamera | Rectification | None:
         """The calibrated camera of an image, if there is a camera_info that can be used."""
-        if self.camera_info is None:
+        info = self.camera_info
+        if info is None:
             return None
+        is_rectified = rectify == "done" or (rectify == "auto" and self._is_rectified_topic)
         try:
-            return camera_from_info(self.camera_info, width, height)
+            rectification = (
+                rectification_from_info(info, width, height) if rectify == "auto" and not is_rectified else None
+            )
+            return rectification or camera_from_info(info, width, height, is_rectified)
         except CameraSizeError as error:
-            self._report("camera_info_size", str(error))
+            self.report("camera_info_size", str(error))
         except CameraError as error:
-            self._report("camera_info", str(error))
+            self.report("camera_info", str(error))
         return None
 
-    def _check_size(self, width: int, height: int) -> None:
-        before = self._image_size
-        self._image_size = width, height
-        if before is not None and before != self._image_size:
+    def _check_stream(self, width: int, height: int, frame_id: str) -> None:
+        size, before = (width, height), self._image_size
+        if before is not None and before != size:
             sizes = f"{before[0]}x{before[1]} to {width}x{height}"
-            self._report("resolution", f"the images changed from {sizes} pixels in mid-stream; going on with these")
+            self.report("resolution", f"the images changed from {sizes} pixels in mid-stream; going on with these")
+        if self._frame_id is not None and self._frame_id != frame_id:
+            frames = f"'{self._frame_id}' to '{frame_id}'"
+            self.report("frame_id", f"the images changed from frame {frames} in mid-stream; going on with these")
+        self._image_size, self._frame_id = size, frame_id
 
-    def _announce_intrinsics(self, result: DepthFrame) -> None:
-        source, camera = result.intrinsics_source, result.camera
-        self.intrinsics_source = source
-        if source in self._announced_sources:
-            return
-        self._announced_sources.add(source)
-        topic = self._node.resolve_topic_name("camera_info")
+    def _announce(self, result: DepthFrame) -> None:
+        """Log where intrinsics and scale come from, once each."""
+        self.sources = Sources(result.intrinsics_source, result.scale_source, result.scale_factor)
+        for source, is_good, sentence in (self._intrinsics(result), _scale(result)):
+            if source not in self._announced:
+                self._announced.add(source)
+                logger = self._node.get_logger()
+                # Two lines: rclpy refuses a severity that changes within one.
+                if is_good:
+                    logger.info(sentence)
+                else:
+                    logger.warning(sentence)
+
+    def _intrinsics(self, result: DepthFrame) -> tuple[str, bool, str]:
+        camera, topic = result.camera, self._camera_info_topic
         numbers = f"fx {camera.fx:.1f}, fy {camera.fy:.1f}, cx {camera.cx:.1f}, cy {camera.cy:.1f}"
-        if source == "prior":
-            self._node.get_logger().warning(
+        if result.intrinsics_source == "prior":
+            return (
+                "prior",
+                False,
                 f"no usable camera_info on {topic}: taking the model's intrinsics prior ({numbers}); the geometry is "
-                "approximate, and depth/camera_info says 'uncalibrated'"
+                "approximate, and depth/camera_info says 'uncalibrated'",
             )
-        else:
-            self._node.get_logger().info(f"intrinsics from {topic}: {numbers}")
+        rectified = ", images are rectified" if "rectify" in result.seconds else ""
+        return f"camera_info{rectified}", True, f"intrinsics from {topic}: {numbers}{rectified}"
 
-    def _report(self, kind: str, message: str) -> None:
-        if self._statistics.error(kind, message):
-            self._node.get_logger().error(f"{message} (others of this kind are only counted, see /diagnostics)")
+
+def _scale(result: DepthFrame) -> tuple[str, bool, str]:
+    source = result.scale_source
+    if source == "unknown":
+        return "scale unknown", False, "the scale of depth is unknown: not metres, but metres times an unknown factor"
+    return f"scale {source}", True, f"metric scale from {source}: the model's depth times {result.scale_factor:.3f}"
+
+
+def depth_options(settings: Settings) -> DepthOptions:
+    """The pipeline's share of the node's settings."""
+    return DepthOptions(
+        output_resolution=settings.output_resolution,
+        min_confidence=settings.min_confidence,
+        remove_sky=settings.remove_sky,
+        scale_mode=settings.scale_mode,
+        scale_factor=settings.scale_factor,
+        camera_height=settings.camera_height,
+    )

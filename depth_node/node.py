@@ -7,44 +7,53 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_node.backends import create_backend
-from depth_node.diagnostics import NodeStatus, diagnostic_array
+from depth_node.diagnostics import NodeStatus, diagnostic_status
+from depth_node.diagnostics_publisher import DiagnosticsPublisher
 from depth_node.errors import DepthNodeError, ParameterError
-from depth_node.frame_handler import FrameHandler, ReceivedImage
+from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
+from depth_node.input_stream import HEAVY_LOSS, StampReport
+from depth_node.inputs import Inputs, stamp_ns
 from depth_node.model import read_model
 from depth_node.outputs import Outputs
 from depth_node.pipeline import DepthPipeline
+from depth_node.rate_limit import RateLimiter
 from depth_node.resources import find_model
 from depth_node.ros_parameters import changed_settings, declare_settings
+from depth_node.services import EnableService, SnapshotService, snapshot_directory
 from depth_node.statistics import Statistics
 from depth_node.transport import use_shipped_fastdds_profile
 from depth_node.worker import LatestWorker
 
-# The sensor-data profile with a queue of one: only the newest image counts.
-SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-
-DIAGNOSTICS_PERIOD_S = 1.0
 SILENT_PERIODS_LOGGED = 5
 SIGNAL_PERIOD_S = 0.1  # Python sees a signal only between two waits of the executor
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+@dataclass(frozen=True)
+class _Active:
+    """What exists while the node is active: images come in, and a worker handles the newest."""
+
+    inputs: Inputs
+    handler: FrameHandler
+    worker: LatestWorker[ReceivedImage]
 
 
 class DepthNode(LifecycleNode):
@@ -56,27 +65,30 @@ class DepthNode(LifecycleNode):
 
     def __init__(self) -> None:
         self._statistics = Statistics()
+        self._rate_limiter = RateLimiter()
         self._failure = ""
-        # Configured: a pipeline and its outputs. Active: also a handler in a worker, and subscriptions.
+        self._is_enabled = True
+        self._silent_periods = 0
+        self._stream = StampReport()
+        # Configured: a pipeline and its outputs.
         self._pipeline: DepthPipeline | None = None
         self._outputs: Outputs | None = None
-        self._handler: FrameHandler | None = None
-        self._worker: LatestWorker[ReceivedImage] | None = None
-        self._inputs: list[Subscription] = []
-        self._image_number: int | None = None
-        self._silent_periods = 0
+        self._active: _Active | None = None
 
         super().__init__("depth_node")
         self._settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
+        EnableService(self, self._set_enabled)
+        self._snapshots = SnapshotService(
+            self, self._order_snapshot, lambda: snapshot_directory(self._settings.snapshot_directory), self._facts
+        )
 
         # Diagnostics go out, and the node starts, also while simulated time stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        self._diagnostics = DiagnosticsPublisher(self, self._status)
         self._autostart_timer: Timer | None = None
         if self._settings.autostart:
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
 
     # Lifecycle
@@ -94,31 +106,20 @@ class DepthNode(LifecycleNode):
         except Exception:  # rclpy would swallow it without a word
             return self._fail(f"cannot configure: {traceback.format_exc()}")
         self._failure = ""
-        self._pipeline, self._outputs = pipeline, Outputs(self)
+        self._pipeline = pipeline
+        self._outputs = Outputs(self, model.spec.has_confidence, settings.scan)
         self.get_logger().info(f"model {model.path} on {backend.name}, {backend.device}, {backend.precision}")
-        if not model.spec.metric:
-            self.get_logger().warning(
-                "this model's depth is up to scale: not metres, but metres times an unknown factor"
-            )
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to images, and publish."""
-        assert self._pipeline is not None
-        assert self._outputs is not None
-        self._handler = FrameHandler(self, self._pipeline, self._outputs, self._statistics, self._settings)
-        self._worker = LatestWorker(self._handler.handle, name="depth")
-        image_type = CompressedImage if self._settings.image_transport == "compressed" else Image
-        receive_image: Callable[..., None] = self._receive_image  # rclpy's types know no second argument
-        self._inputs = [
-            self.create_subscription(CameraInfo, "camera_info", self._receive_camera_info, SENSOR_QOS),
-            self.create_subscription(image_type, "image", receive_image, SENSOR_QOS),
-        ]
+        if self._is_enabled:
+            self._start_work()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop working; the model stays loaded."""
-        self._stop_work()
+        self._stop_work("the node was deactivated")
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -128,20 +129,21 @@ class DepthNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, from any state."""
-        self._stop_work()
+        self._stop_work("the node was shut down")
         self._free_model()
         return _SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured after an exception in another transition, which rclpy keeps to itself."""
-        self._stop_work()
+        self._stop_work("a transition failed")
         self._free_model()
         self._fail("a transition failed without a word; the node is unconfigured again")
         return _SUCCESS
 
     def destroy_node(self) -> None:
-        """End the worker thread before the node."""
-        self._stop_work()
+        """End all threads before the node."""
+        self._stop_work("the node is shutting down")
+        self._snapshots.close()
         super().destroy_node()
 
     def _fail(self, reason: str) -> TransitionCallbackReturn:
@@ -155,15 +157,25 @@ class DepthNode(LifecycleNode):
         if self.trigger_configure() == _SUCCESS:
             self.trigger_activate()
 
-    def _stop_work(self) -> None:
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
-        self._image_number = None
+    @property
+    def _state(self) -> str:
+        return str(self._state_machine.current_state[1])
+
+    def _start_work(self) -> None:
+        assert self._pipeline is not None
+        assert self._outputs is not None
+        inputs = Inputs(self, self._settings.image_transport, self._receive_image, self._receive_camera_info)
+        handler = FrameHandler(self, self._pipeline, self._outputs, self._statistics, self._settings, inputs)
+        self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"))
+
+    def _stop_work(self, reason: str) -> None:
+        self._snapshots.cancel(reason)
         self._silent_periods = 0
-        if self._worker is not None and self._worker.stop():
-            self._statistics.frame_dropped()
-        self._worker = self._handler = None
+        if self._active is not None:
+            self._active.inputs.destroy()
+            if self._active.worker.stop():
+                self._statistics.frame_dropped()
+        self._active = None
 
     def _free_model(self) -> None:
         if self._outputs is not None:
@@ -174,59 +186,79 @@ class DepthNode(LifecycleNode):
 
     # Topics
 
-    def _receive_image(self, message: Image | CompressedImage, info: Mapping[str, int | None]) -> None:
-        self._statistics.frame_received(self._missed_images(info["publication_sequence_number"]))
-        if self._worker is not None and self._worker.submit(ReceivedImage(message, self._statistics.clock())):
+    def _receive_image(self, message: Image | CompressedImage, missed: int, report: StampReport) -> None:
+        if self._active is None:
+            return
+        now = self._statistics.clock()
+        self._statistics.frame_received(missed, self.get_clock().now().nanoseconds * 1e-9 - stamp_ns(message) * 1e-9)
+        self._stream = report
+        if report.kind is not None:
+            self._active.handler.report(report.kind, report.message)
+        if not self._rate_limiter.admits(now, self._settings.rate_limit):
+            self._statistics.frame_skipped()
+        elif self._active.worker.submit(ReceivedImage(message, now)):
             self._statistics.frame_dropped()
 
-    def _missed_images(self, number: int | None) -> int:
-        """Images that the queue of one lost since the last call; `number` counts a publisher's images, if known."""
-        before, self._image_number = self._image_number, number
-        if number is None or before is None or number <= before + 1:
-            return 0
-        # Two publishers' numbers are not to be compared.
-        return number - before - 1 if self.count_publishers(self.resolve_topic_name("image")) == 1 else 0
-
     def _receive_camera_info(self, message: CameraInfo) -> None:
-        if self._handler is not None:
-            self._handler.camera_info = message
+        if self._active is not None:
+            self._active.handler.camera_info = message
 
-    def _silence(self) -> str:
-        """Why no images come in, which most often is a topic's name or type."""
-        topic = self.resolve_topic_name("image")
-        expected = "sensor_msgs/msg/" + ("Image" if self._settings.image_transport == "raw" else "CompressedImage")
-        types = {publisher.topic_type for publisher in self.get_publishers_info_by_topic(topic)}
-        if not types:
-            return f"nobody publishes {topic}"
-        if expected not in types:
-            found = " and ".join(sorted(types))
-            return f"{topic} is of type {found}, not {expected}: choose another topic, or image_transport"
-        return f"no images come in on {topic}"
+    # Services
 
-    def _publish_diagnostics(self) -> None:
+    def _set_enabled(self, is_enabled: bool) -> str:
+        if is_enabled != self._is_enabled and self._state == "active":
+            if is_enabled:
+                self._start_work()
+            else:
+                self._stop_work("the node was disabled")
+        self._is_enabled = is_enabled
+        now = "" if self._state == "active" else f", once it is active (it is {self._state})"
+        return ("depth is computed" if is_enabled else "no depth is computed, and no images are received") + now
+
+    def _order_snapshot(self, take: TakeSnapshot | None) -> str:
+        if self._active is None:
+            return f"there are no images: the node is {self._state if self._is_enabled else 'disabled'}"
+        self._active.handler.take_snapshot = take
+        return ""
+
+    # Diagnostics
+
+    def _facts(self) -> Mapping[str, str]:
+        return {pair.key: pair.value for pair in self._status().values if pair.value}
+
+    def _status(self) -> DiagnosticStatus:
         statistics = self._statistics.snapshot()
-        state, silence = self._state_machine.current_state[1], ""
-        if state == "active" and statistics.input_hz == 0:
-            silence = self._silence()
-            self._silent_periods += 1
-            if self._silent_periods == SILENT_PERIODS_LOGGED:
-                self.get_logger().warning(silence)
-        status = NodeStatus(state=state, failure=self._failure)
+        status = NodeStatus(state=self._state, failure=self._failure, enabled=self._is_enabled)
         if self._pipeline is not None:
             model, backend = self._pipeline.model, self._pipeline.backend
-            status = NodeStatus(
-                state=state,
-                silence=silence,
+            status = replace(
+                status,
                 model=str(model.path),
                 model_checksum=model.checksum,
                 backend=backend.name,
                 device=backend.device,
                 precision=backend.precision,
-                intrinsics_source=self._handler.intrinsics_source if self._handler else "",
             )
-        stamp = self.get_clock().now().to_msg()
-        name = self.get_fully_qualified_name()
-        self._diagnostics.publish(diagnostic_array(name, status, statistics, stamp))
+        if self._active is not None:
+            sources, share = self._active.handler.sources, self._stream.lost_share
+            status = replace(
+                status,
+                silence=self._silence() if statistics.input_hz == 0 else "",
+                input_loss=f"{share:.0%} of the recent images were lost" if share > HEAVY_LOSS else "",
+                intrinsics_source=sources.intrinsics,
+                scale_source=sources.scale,
+                scale_factor=sources.scale_factor,
+            )
+        return diagnostic_status(status, statistics)
+
+    def _silence(self) -> str:
+        """Why no images come in; logged once it has lasted."""
+        assert self._active is not None
+        silence = self._active.inputs.silence()
+        self._silent_periods += 1
+        if self._silent_periods == SILENT_PERIODS_LOGGED:
+            self.get_logger().warning(silence)
+        return silence
 
     # Parameters
 
@@ -239,8 +271,8 @@ class DepthNode(LifecycleNode):
 
     def _apply_parameters(self, changes: list[Parameter]) -> None:
         self._settings = changed_settings(self._settings, changes, is_configured=self._pipeline is not None)
-        if self._handler is not None:
-            self._handler.settings = self._settings
+        if self._active is not None:
+            self._active.handler.settings = self._settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -200,7 +200,9 @@ class Settings:
                     f"{low} is {getattr(self, low)} and {high} is {getattr(self, high)}; expected less"
                 )
         if self.scale_mode == "camera_height" and not self.camera_height > 0:
-            raise ParameterError("scale_mode is camera_height, but camera_height is 0; set camera_height first, in metres")
+            raise ParameterError(
+                "scale_mode is camera_height, but camera_height is 0; set camera_height first, in metres"
+            )
         if self.cloud_voxel_size > 0 and self.cloud_organized:
             raise ParameterError(
                 f"cloud_voxel_size is {self.cloud_voxel_size} and cloud_organized is true; voxels have no rows "

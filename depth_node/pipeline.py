@@ -64,13 +64,13 @@ class DepthPipeline:
         """
         spec, options, stopwatch = self.model.spec, self.options, Stopwatch()
         source = "prior" if camera is None else "camera_info"
-        rgb, pinhole, outside = frame.rgb, camera, None
+        rgb, outside = frame.rgb, None
         if isinstance(camera, Rectification):
             _check_size(camera.source, rgb)
             rgb, pinhole, outside = camera.apply(rgb), camera.target, camera.outside()
             stopwatch.lap("rectify")
-        if pinhole is None:
-            pinhole = _prior_camera(spec.intrinsics_prior, rgb.shape[1], rgb.shape[0])
+        else:
+            pinhole = camera or _prior_camera(spec.intrinsics_prior, rgb.shape[1], rgb.shape[0])
         _check_size(pinhole, rgb)
 
         resize_image(rgb, self._image[0])

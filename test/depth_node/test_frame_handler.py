@@ -38,9 +38,6 @@ class RecordingNode:
             **{level: lambda line, level=level: self.lines.append((level, line)) for level in levels}
         )
 
-    def resolve_topic_name(self, name: str) -> str:
-        return f"/robot/{name}"
-
     def log(self, level: str) -> list[str]:
         return [line for at, line in self.lines if at == level]
 
@@ -55,17 +52,18 @@ class RecordingOutputs:
     def is_wanted(self) -> bool:
         return self.wanted
 
-    def publish(self, result: DepthFrame, header: Header, settings: Settings) -> dict[str, float]:
+    def publish(self, result: DepthFrame, header: Header, settings: Settings, report: Any) -> dict[str, float]:
         self.results.append((result, header))
         return {"depth_image": 0.001}
 
 
 class Setting:
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, image_topic: str = "/robot/image_raw") -> None:
         self.node, self.outputs, self.statistics = RecordingNode(), RecordingOutputs(), Statistics()
         checked = read_model(model)
         self.pipeline = DepthPipeline(checked, create_backend(checked, precision="fp32"))
-        self.handler = FrameHandler(self.node, self.pipeline, self.outputs, self.statistics, Settings())  # type: ignore[arg-type]
+        inputs: Any = SimpleNamespace(image_topic=image_topic, camera_info_topic="/robot/camera_info")
+        self.handler = FrameHandler(self.node, self.pipeline, self.outputs, self.statistics, Settings(), inputs)  # type: ignore[arg-type]
 
     def handle(self, message: Any) -> None:
         self.handler.handle(ReceivedImage(message, self.statistics.clock()))
@@ -94,7 +92,7 @@ def test_stamp_and_frame_go_through(setting: Setting) -> None:
     np.testing.assert_allclose(result.depth, 20.0, rtol=1e-5)  # black
     snapshot = setting.statistics.snapshot()
     assert snapshot.frames_published == 1
-    assert list(snapshot.stages_ms) == ["wait", "decode", "resize", "inference", "depth", "depth_image"]
+    assert list(snapshot.stages) == ["wait", "decode", "resize", "inference", "depth", "depth_image"]
 
 
 def test_nothing_is_decoded_for_nobody(setting: Setting) -> None:
@@ -148,8 +146,62 @@ def test_intrinsics_are_announced_once_each(setting: Setting) -> None:
         setting.handle(image())
     assert len(setting.node.log("warning")) == 1
     assert "intrinsics prior (fx 37.1" in setting.node.log("warning")[0]  # 0.58 * 64
-    assert setting.node.log("info") == ["intrinsics from /robot/camera_info: fx 50.0, fy 50.0, cx 32.0, cy 16.0"]
-    assert setting.handler.intrinsics_source == "camera_info"
+    intrinsics = "intrinsics from /robot/camera_info: fx 50.0, fy 50.0, cx 32.0, cy 16.0"
+    assert [line for line in setting.node.log("info") if "intrinsics" in line] == [intrinsics]
+    assert setting.handler.sources.intrinsics == "camera_info"
+
+
+RAW = CameraInfo(
+    width=64,
+    height=32,
+    distortion_model="plumb_bob",
+    d=[-0.2, 0.03, 0.0, 0.0, 0.0],
+    k=[30.0, 0, 32.0, 0, 30.0, 16.0, 0, 0, 1.0],
+    r=[1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0],
+    p=[25.0, 0, 32.0, 0, 0, 25.0, 16.0, 0, 0, 0, 1.0, 0],
+)
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectify", "focal_length", "is_distorted"),
+    [
+        ("/robot/image_raw", "auto", 25.0, False),
+        ("/robot/image_raw", "off", 30.0, True),
+        ("/robot/image_raw", "done", 25.0, False),
+        ("/robot/image_rect_color", "auto", 25.0, False),
+        ("/robot/image_rect/compressed", "auto", 25.0, False),
+    ],
+)
+def test_rectification_as_wanted(
+    tiny_model_path: Path, topic: str, rectify: str, focal_length: float, is_distorted: bool
+) -> None:
+    setting = Setting(tiny_model_path, topic)
+    setting.handler.settings = Settings(rectify=rectify)
+    setting.handler.camera_info = RAW
+    setting.handle(image())
+    ((result, _),) = setting.outputs.results
+    assert (result.camera.fx, result.camera.is_distorted) == (focal_length, is_distorted)
+    assert ("rectify" in result.seconds) == (rectify == "auto" and topic == "/robot/image_raw")
+    assert ("images are rectified" in "".join(setting.node.log("info"))) == ("rectify" in result.seconds)
+
+
+def test_snapshot_is_of_the_next_good_image_and_needs_no_listener(setting: Setting) -> None:
+    taken: list[DepthFrame] = []
+    setting.outputs.wanted = False
+    setting.handler.take_snapshot = taken.append
+    setting.handle(image(encoding="nonsense"))
+    assert not taken
+    setting.handle(image())
+    setting.handle(image())
+    assert len(taken) == 1
+    assert taken[0].frame.stamp_ns == 12_000_000_345
+
+
+def test_frame_id_change_is_reported(setting: Setting) -> None:
+    for name in ("camera", "camera", "other", "other"):
+        setting.handle(image(header=Header(frame_id=name)))
+    assert setting.statistics.snapshot().errors == {"frame_id": 1}
+    assert [header.frame_id for _, header in setting.outputs.results] == ["camera", "camera", "other", "other"]
 
 
 def test_resolution_change_is_reported_and_survived(setting: Setting) -> None:

@@ -151,7 +151,7 @@ def test_outputs_have_the_wanted_resolution(tiny_model_path: Path, resolution: s
 
 def test_distorted_images_are_rectified(pipeline: DepthPipeline) -> None:
     """Depth of a step in the image is where the undistorted step is, and NaN where the camera saw nothing."""
-    source = PinholeCamera(640, 320, 300.0, 300.0, 320.0, 160.0, "plumb_bob", (-0.2, 0.03, 0.0, 0.0))
+    source = PinholeCamera(640, 320, 400.0, 400.0, 320.0, 160.0, "plumb_bob", (-0.2, 0.03, 0.0, 0.0))
     target = PinholeCamera(640, 320, 250.0, 250.0, 320.0, 160.0)
     image = np.zeros((320, 640, 3), np.uint8)
     image[:, 470:] = 255
@@ -159,11 +159,11 @@ def test_distorted_images_are_rectified(pipeline: DepthPipeline) -> None:
     assert result.camera is target
     assert result.intrinsics_source == "camera_info"
     assert list(result.seconds) == ["rectify", "resize", "inference", "depth"]
-    # On the middle row, the ray x of column 470: x (1 - 0.2 x^2 + 0.03 x^4) = (469.5 - 320) / 300, by bisection.
+    # On the middle row, the ray x of column 470: x (1 - 0.2 x^2 + 0.03 x^4) = (469.5 - 320) / 400, by bisection.
     low, high = 0.0, 1.0
     for _ in range(60):
         x = (low + high) / 2
-        low, high = (x, high) if x * (1 - 0.2 * x**2 + 0.03 * x**4) < 149.5 / 300 else (low, x)
+        low, high = (x, high) if x * (1 - 0.2 * x**2 + 0.03 * x**4) < 149.5 / 400 else (low, x)
     edge = 320 + 250 * x
     row = result.depth[160] / (250 / 640 / PRIOR[0])  # a shorter focal length than the model's
     assert row[int(edge) - 20] == pytest.approx(20, rel=1e-4)

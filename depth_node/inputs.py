@@ -1,0 +1,127 @@
+"""The node's subscriptions: which topics they are, and why they are silent."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from depth_node.input_stream import StampMonitor, StampReport
+
+COMPRESSED = "/compressed"
+
+
+class Inputs:
+    """Subscriptions to `image` and `camera_info`: sensor-data QoS with a queue of one, since only the newest counts.
+
+    Args:
+        image_transport: `raw` or `compressed`.
+        receive_image: called with the message, the number of images known to be lost before it on the way here, and
+            what its stamp says about the stream.
+        receive_camera_info: called with the message.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        image_transport: str,
+        receive_image: Callable[[Image | CompressedImage, int, StampReport], None],
+        receive_camera_info: Callable[[CameraInfo], None],
+    ) -> None:
+        self._node = node
+        self._receive_image = receive_image
+        self._image_type = CompressedImage if image_transport == "compressed" else Image
+        self.image_topic = image_topic(node.resolve_topic_name("image"), image_transport)
+        self._image_number: int | None = None
+        self._stamps = StampMonitor()
+        callback: Callable[..., None] = self._receive  # rclpy's types know no second argument
+        self._subscriptions = [
+            self._subscribe(CameraInfo, camera_info_topic(node, self.image_topic), receive_camera_info),
+            self._subscribe(self._image_type, self.image_topic, callback),
+        ]
+
+    def destroy(self) -> None:
+        """Hear no more."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    @property
+    def camera_info_topic(self) -> str:
+        """Where the camera_info comes from, resolved."""
+        return self._subscriptions[0].topic_name
+
+    def silence(self) -> str:
+        """Why no images come in, which most often is a topic's name or type."""
+        topic, expected = self.image_topic, f"sensor_msgs/msg/{self._image_type.__name__}"
+        types = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(topic)}
+        if not types:
+            return f"nobody publishes {topic}{self._other_topics(expected)}"
+        if expected not in types:
+            found = " and ".join(sorted(types))
+            return f"{topic} is of type {found}, not {expected}: choose another topic, or image_transport"
+        return f"no images come in on {topic}"
+
+    def _other_topics(self, expected: str) -> str:
+        own = self._node.get_fully_qualified_name()
+        others = [
+            name
+            for name, types in self._node.get_topic_names_and_types()
+            if expected in types and any(self._full_name(info) != own for info in self._publishers(name))
+        ]
+        return f"; topics of this type: {', '.join(sorted(others))}" if others else ""
+
+    def _publishers(self, topic: str) -> list[Any]:
+        return list(self._node.get_publishers_info_by_topic(topic))
+
+    @staticmethod
+    def _full_name(info: Any) -> str:
+        return posixpath.join(info.node_namespace, info.node_name)
+
+    def _subscribe(self, message_type: type, topic: str, callback: Callable[..., None]) -> Subscription:
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        overrides = QoSOverridingOptions.with_default_policies()
+        return self._node.create_subscription(message_type, topic, callback, qos, qos_overriding_options=overrides)
+
+    def _receive(self, message: Image | CompressedImage, info: Mapping[str, int | None]) -> None:
+        missed = self._missed_images(info["publication_sequence_number"])
+        self._receive_image(message, missed or 0, self._stamps.add(stamp_ns(message), missed))
+
+    def _missed_images(self, number: int | None) -> int | None:
+        """Images that the publisher sent since the last one; None where the middleware does not number them."""
+        before, self._image_number = self._image_number, number
+        # Two publishers' numbers are not to be compared.
+        if number is None or before is None or self._node.count_publishers(self.image_topic) != 1:
+            return None
+        return max(0, number - before - 1)
+
+
+def stamp_ns(message: Image | CompressedImage) -> int:
+    """The stamp in nanoseconds; negative ones exist, and rclpy's Time has none."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def image_topic(resolved: str, image_transport: str) -> str:
+    """The topic that carries the images of a base topic, as image_transport names it."""
+    if image_transport == "compressed" and not resolved.endswith(COMPRESSED):
+        return resolved + COMPRESSED
+    return resolved
+
+
+def camera_info_topic(node: Node, image: str) -> str:
+    """The remapped `camera_info`, or else the one beside the image topic, where drivers and image_transport put it."""
+    remapped = node.resolve_topic_name("camera_info")
+    if remapped != node.resolve_topic_name("camera_info", only_expand=True):
+        return remapped
+    return posixpath.join(posixpath.dirname(image.removesuffix(COMPRESSED)), "camera_info")
+
+
+def is_rectified_topic(image: str) -> bool:
+    """Whether a topic's name says that its images are rectified, as image_proc's image_rect and image_rect_color do."""
+    return "image_rect" in posixpath.basename(image.removesuffix(COMPRESSED))
