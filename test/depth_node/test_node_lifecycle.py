@@ -37,11 +37,11 @@ def test_failed_configuration_can_be_tried_again(
         assert client.set_parameter("model", str(make_tiny_model(tmp_path / "good.onnx", metric=False).path)).successful
         assert client.transition(Transition.TRANSITION_CONFIGURE)
         assert client.state() == "inactive"
-        assert process.log.count("up to scale") == 1
         assert client.transition(Transition.TRANSITION_ACTIVATE)
         client.wait_until_active()
         client.subscribe("depth/image")
         client.send_until_answered("depth/image", lambda: grey_image(client.header()))
+        assert process.log.count("the scale of depth is unknown") == 1
 
         assert client.transition(Transition.TRANSITION_DEACTIVATE)
         published = int(client.diagnostic_values()["frames_published"])

@@ -104,7 +104,8 @@ def test_camera_info_sets_intrinsics_and_scale(start: Callable[..., Any]) -> Non
 
 
 def test_compressed_images(start: Callable[..., Any]) -> None:
-    with start(image_type=CompressedImage, image_transport="compressed") as (_, client):
+    options = {"image_transport": "compressed", "image_topic": "image/compressed"}
+    with start(image_type=CompressedImage, **options) as (_, client):
         client.wait_until_active()
         client.subscribe("depth/image")
 

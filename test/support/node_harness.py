@@ -66,7 +66,9 @@ class NodeProcess:
 class Client:
     """Publishes to one node, and keeps what it publishes. Names of topics are relative to the node's namespace."""
 
-    def __init__(self, namespace: str, image_type: type = Image, image_qos: QoSProfile = RELIABLE) -> None:
+    def __init__(
+        self, namespace: str, image_type: type = Image, image_qos: QoSProfile = RELIABLE, image_topic: str = "image"
+    ) -> None:
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.node = rclpy.create_node("client", namespace=namespace, context=self._context)
@@ -75,7 +77,7 @@ class Client:
         self._subscriptions: dict[str, Any] = {}
         self.received: dict[str, list[Any]] = defaultdict(list)
         self.diagnostics: list[Any] = []
-        self.images = self.publisher("image", image_type, image_qos)
+        self.images = self.publisher(image_topic, image_type, image_qos)
         self.camera_infos = self.publisher("camera_info", CameraInfo)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, QoSProfile(depth=10))
         self._seconds = 0
@@ -189,11 +191,16 @@ class Client:
 
 @contextmanager
 def running_node(
-    log: Path, *ros_arguments: str, image_type: type = Image, image_qos: QoSProfile = RELIABLE, **parameters: Any
+    log: Path,
+    *ros_arguments: str,
+    image_type: type = Image,
+    image_qos: QoSProfile = RELIABLE,
+    image_topic: str = "image",
+    **parameters: Any,
 ) -> Iterator[tuple[NodeProcess, Client]]:
     """A node and its client, for the time of a `with`; its log is printed, which pytest shows of a failed test."""
     process = NodeProcess(log, *ros_arguments, **parameters)
-    client = Client(process.namespace, image_type, image_qos)
+    client = Client(process.namespace, image_type, image_qos, image_topic)
     try:
         yield process, client
     finally:
