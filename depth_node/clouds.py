@@ -100,8 +100,9 @@ def _voxel_numbers(xyz: Sequence[NDArray[np.float32]], size: float) -> tuple[NDA
     if points == 0:
         return np.empty(0, np.intp), np.empty(0, np.intp)
     # In float64, whole numbers are exact up to 2^53.
-    x, y, z = (cells - cells.min() for cells in (np.floor(values * np.float64(1.0 / size)) for values in xyz))
-    extents = [float(cells.max()) + 1 for cells in (x, y, z)]
+    cells = (np.floor(np.multiply(values, 1.0 / size, dtype=np.float64)) for values in xyz)
+    x, y, z = (axis - axis.min() for axis in cells)
+    extents = [float(axis.max()) + 1 for axis in (x, y, z)]
     index_bits = points.bit_length()
     if not math.prod(extents) < 2.0 ** (62 - index_bits):
         grid = " x ".join(f"{extent:.4g}" for extent in extents)
