@@ -154,9 +154,11 @@ def depth_millimeters(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
 
     0 means invalid (REP 118): where depth is NaN, below half a millimetre, or beyond 65.535 m, the end of 16 bits.
     """
-    millimeters = np.rint(depth * np.float32(1000))
-    millimeters[~(millimeters <= 65535)] = 0  # NaN compares false
-    return millimeters.astype(np.uint16)
+    millimeters = depth * np.float32(1000)
+    cv2.patchNaNs(millimeters, 0.0)
+    np.rint(millimeters, out=millimeters)
+    _, within = cv2.threshold(millimeters, 65535, 0, cv2.THRESH_TOZERO_INV)
+    return within.astype(np.uint16)
 
 
 def confidence_image_message(confidence: NDArray[np.float32], header: Header) -> Image:
