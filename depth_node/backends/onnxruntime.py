@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from depth_node.backends.float_image import input_adaptor
-from depth_node.backends.prediction import Prediction
+from depth_node.backends.interface import Prediction, one_line
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile
 
@@ -23,11 +23,12 @@ class OnnxRuntimeBackend:
     def __init__(self, model: ModelFile, threads: int = 0) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only: it warns about every weight that it folds
+        options.log_severity_level = 4  # it warns about every weight that it folds, and raises what are errors
         try:
             self._session = ort.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no base class of their own
-            raise BackendError(f"ONNX Runtime {ort.__version__} cannot load {model.path}: {error}") from error
+            raise BackendError(f"ONNX Runtime {ort.__version__} cannot load {model.path}: {one_line(error)}") from error
+        self._path = model.path
         self.device = f"CPU ({platform.machine()})"
         self._input_name = self._session.get_inputs()[0].name
         confidence = model.spec.confidence_output
@@ -38,7 +39,10 @@ class OnnxRuntimeBackend:
 
     def infer(self, image: NDArray[np.uint8]) -> Prediction:
         """See `Backend.infer`."""
-        outputs = self._session.run(self._outputs, {self._input_name: self._adapt(image)})
+        try:
+            outputs = self._session.run(self._outputs, {self._input_name: self._adapt(image)})
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime {ort.__version__} cannot run {self._path}: {one_line(error)}") from error
         maps = [output.reshape(1, *output.shape[-2:]) for output in outputs]
         return Prediction(maps[0], maps[1] if len(maps) > 1 else None)
 

@@ -239,7 +239,7 @@ def test_auto_takes_the_first_installed_and_says_so(tiny_model_path: Path, caplo
     assert f"backend auto: {backend.name}" in caplog.text
 
 
-def test_auto_falls_back_and_says_why(
+def test_auto_passes_over_what_is_not_installed(
     tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hide(monkeypatch, "openvino")
@@ -249,10 +249,82 @@ def test_auto_falls_back_and_says_why(
     assert "not installed: openvino" in caplog.text
 
 
+def test_auto_falls_back_from_a_library_that_does_not_load(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises: missing libraries are an ImportError, but other NumPy ABIs an AttributeError, and so on."""
+    model = read_model(tiny_model_path)
+    break_openvino(monkeypatch, tmp_path, "raise AttributeError('_ARRAY_API\\nnot found')")
+    assert create_backend(model).name == "onnxruntime"
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.getMessage().startswith(
+        "backend auto: onnxruntime, since backend 'openvino' is installed but does not load (_ARRAY_API not found)"
+    )
+
+
+def test_auto_falls_back_from_a_library_that_cannot_load_the_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = graph_model(tmp_path, helper.make_node("Binarizer", ["grey"], ["disparity"], domain="ai.onnx.ml"))
+    backend = create_backend(model)
+    assert backend.name == "onnxruntime"
+    assert (backend.infer(np.full((1, 8, 8, 3), 255, np.uint8)).output == 1).all()
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    message = record.getMessage()
+    assert message.startswith("backend auto: onnxruntime, since OpenVINO ")
+    assert message.endswith("ai.onnx.ml.Binarizer")
+    assert "\n" not in message
+    with pytest.raises(BackendError, match=r"OpenVINO .* cannot load .*model.onnx: .*Binarizer"):
+        create_backend(model, "openvino")
+
+
+def reshaped(rows: NDArray[np.int64]) -> list[onnx.NodeProto]:
+    """Disparity reshaped to (rows + brightest grey) x 8: what fits 64 pixels shows only when it runs."""
+    return [
+        helper.make_node("Constant", [], ["rows"], value=numpy_helper.from_array(rows)),
+        helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.array([1], np.int64))),
+        helper.make_node("Constant", [], ["eight"], value=numpy_helper.from_array(np.array([8], np.int64))),
+        helper.make_node("ReduceMax", ["grey"], ["brightest"], keepdims=0),
+        helper.make_node("Cast", ["brightest"], ["extra"], to=TensorProto.INT64),
+        helper.make_node("Add", ["rows", "extra"], ["height"]),
+        # In two steps, or ONNX Runtime would put -1 in place of the one number that it does not know.
+        helper.make_node("Concat", ["height", "eight"], ["size"], axis=0),
+        helper.make_node("Concat", ["one", "size"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["grey", "shape"], ["disparity"]),
+    ]
+
+
+def test_a_model_that_loads_but_does_not_run_is_an_error(backend_name: str, tmp_path: Path) -> None:
+    model = graph_model(tmp_path, *reshaped(rows=np.array([7])))
+    with pytest.raises(BackendError, match=r"cannot run .*model.onnx: .*Reshape") as error:
+        create_backend(model, backend_name)
+    assert "\n" not in str(error.value)
+
+
+def test_auto_says_why_no_backend_runs_a_model(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"^no installed backend can be used: OpenVINO .*; ONNX Runtime .*Reshape"):
+        create_backend(graph_model(tmp_path, *reshaped(rows=np.array([7]))))
+
+
+def test_a_failure_in_mid_stream_is_an_error(backend_name: str, tmp_path: Path) -> None:
+    backend = create_backend(graph_model(tmp_path, *reshaped(rows=np.array([8]))), backend_name)
+    with pytest.raises(BackendError, match=r"cannot run .*model.onnx: .*Reshape"):
+        backend.infer(np.full((1, 8, 8, 3), 255, np.uint8))
+    assert (backend.infer(np.zeros((1, 8, 8, 3), np.uint8)).output == 0).all()
+
+
 def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
     """Make libraries look as though they were not installed."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in libraries else find_spec(name))
+
+
+def break_openvino(monkeypatch: pytest.MonkeyPatch, folder: Path, statement: str) -> None:
+    """Put another openvino in its place, which does something else when it is imported."""
+    (folder / "openvino.py").write_text(statement)
+    monkeypatch.syspath_prepend(str(folder))
+    for name in [name for name in sys.modules if name.startswith(("openvino", "depth_node.backends.openvino"))]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_a_missing_library_is_named_with_its_command(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,10 +340,7 @@ def test_a_broken_library_is_an_error_that_says_so(
     tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = read_model(tiny_model_path)
-    (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for name in [name for name in sys.modules if name.startswith(("openvino", "depth_node.backends.openvino"))]:
-        monkeypatch.delitem(sys.modules, name)
+    break_openvino(monkeypatch, tmp_path, "raise ImportError('libtbb.so.12: cannot open shared object file')")
     with pytest.raises(BackendError, match=r"does not load \(libtbb.so.12.*pip install --force-reinstall openvino"):
         create_backend(model, "openvino")
 
@@ -289,16 +358,26 @@ def test_unknown_choices_are_refused(tiny_model_path: Path, arguments: dict[str,
         create_backend(read_model(tiny_model_path), **arguments)
 
 
-def test_a_graph_that_the_library_cannot_load_is_an_error(backend_name: str, tmp_path: Path) -> None:
+def graph_model(folder: Path, *nodes: onnx.NodeProto) -> ModelFile:
+    """An 8x8 model whose nodes make `disparity` of `grey`, float32 [1, 8, 8]."""
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 8, 3])
     output = helper.make_tensor_value_info("disparity", TensorProto.FLOAT, [1, 8, 8])
-    node = helper.make_node("NoSuchOperator", ["image"], ["disparity"], domain="nowhere")
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("nowhere", 1)]
-    model = helper.make_model(helper.make_graph([node], "g", [image], [output]), ir_version=8, opset_imports=opsets)
+    grey = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["grey"], axes=[3], keepdims=0),
+    ]
+    graph = helper.make_graph([*grey, *nodes], "g", [image], [output])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("nowhere", 1)]
+    model = helper.make_model(graph, ir_version=8, opset_imports=opsets)
     spec = ModelSpec(8, 8, 0.1, 100.0, False, (1.0, 1.0, 0.5, 0.5), "none", "Apache-2.0", "none")
-    file = write_model(model, spec, tmp_path / "model.onnx")
-    with pytest.raises(BackendError, match=r"cannot load .*model.onnx"):
+    return write_model(model, spec, folder / "model.onnx")
+
+
+def test_a_graph_that_the_library_cannot_load_is_an_error(backend_name: str, tmp_path: Path) -> None:
+    file = graph_model(tmp_path, helper.make_node("NoSuchOperator", ["grey"], ["disparity"], domain="nowhere"))
+    with pytest.raises(BackendError, match=r"cannot load .*model.onnx: .*NoSuchOperator") as error:
         create_backend(file, backend_name)
+    assert "\n" not in str(error.value)
 
 
 def test_compiled_models_are_cached_by_content(
@@ -321,3 +400,14 @@ def test_compiled_models_are_cached_by_content(
     assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in folders)
     assert black(0.1)[1] == pytest.approx(0.1)  # from the cache
     assert len(list(cache_directory("openvino").iterdir())) == 2
+
+
+def test_without_a_cache_the_model_is_compiled_all_the_same(
+    make_tiny_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    backend = create_backend(make_tiny_model(tmp_path / "model.onnx"), "openvino", "fp32")
+    assert backend.infer(np.zeros((1, 32, 64, 3), np.uint8)).output == pytest.approx(0.05)
+    assert "compiling the model without a cache" in caplog.text
