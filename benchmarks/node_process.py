@@ -156,12 +156,18 @@ class Arrivals:
 
         return keep
 
-    def end_to_end_ms(self, sent: Mapping[int, float], after: float = 0.0) -> NDArray[np.float64]:
-        """From the sending of each image until its last result was here: float64 [n], for images sent `after`."""
+    def end_to_end_ms(
+        self, sent: Mapping[int, float], after: float = 0.0, topics: Sequence[str] | None = None
+    ) -> NDArray[np.float64]:
+        """From the sending of each image until the last of its results was here: float64 [n].
+
+        after: of images sent since then; topics: the results that count, all by default.
+        """
+        counted = frozenset(self.topics if topics is None else topics)
         whole = [
-            (max(times.values()) - sent[stamp]) * 1e3
+            (max(times[topic] for topic in counted) - sent[stamp]) * 1e3
             for stamp, times in self.times.items()
-            if len(times) == len(self.topics) and sent.get(stamp, -1.0) >= after
+            if times.keys() >= counted and sent.get(stamp, -1.0) >= after
         ]
         return np.array(whole)
 
