@@ -94,6 +94,7 @@ def _values(status: NodeStatus, statistics: Snapshot) -> dict[str, str]:
         "stamp_age_p95_s": f"{statistics.stamp_age.p95:.3f}",
         **_milliseconds("latency", statistics.latency),
         "latency_p99_ms": f"{statistics.latency.p99:.2f}",
+        **_milliseconds("overhead", statistics.overhead),
     }
     for stage, duration in statistics.stages.items():
         values |= _milliseconds(stage, duration)

@@ -38,6 +38,7 @@ class Snapshot:
     stamp_age: from an image's stamp to its receipt, in seconds of the node's clock; negative for a camera whose clock
         is ahead.
     latency: from the receipt of an image to the publication of its last result, in milliseconds.
+    overhead: that less the inference of the same image: what the node adds to it, in milliseconds.
     stages: duration of each stage in milliseconds, in the order in which they were first seen.
     seconds_since_error: infinite where there was none.
     """
@@ -57,6 +58,7 @@ class Snapshot:
     output_hz: float
     stamp_age: Percentiles
     latency: Percentiles
+    overhead: Percentiles
     stages: Mapping[str, Percentiles]
 
 
@@ -110,6 +112,7 @@ class Statistics:
     _output: Rate = field(default_factory=Rate)
     _stamp_age: deque[float] = field(default_factory=_window)
     _latency: deque[float] = field(default_factory=_window)
+    _overhead: deque[float] = field(default_factory=_window)
     _stages: dict[str, deque[float]] = field(default_factory=dict)
 
     def frame_received(self, missed: int = 0, stamp_age: float | None = None) -> None:
@@ -157,6 +160,7 @@ class Statistics:
             self._is_wanted = True
             self._output.add(now)
             self._latency.append(now - received)
+            self._overhead.append(now - received - stages.get("inference", 0.0))
             for name, seconds in stages.items():
                 self._stages.setdefault(name, _window()).append(seconds)
 
@@ -188,5 +192,6 @@ class Statistics:
                 output_hz=self._output.value(now),
                 stamp_age=percentiles(self._stamp_age),
                 latency=percentiles(self._latency, 1e3),
+                overhead=percentiles(self._overhead, 1e3),
                 stages={name: percentiles(window, 1e3) for name, window in self._stages.items()},
             )

@@ -38,6 +38,7 @@ RUNNING = Snapshot(
     output_hz=9.0,
     stamp_age=Percentiles(0.0124, 0.25, 0.5),
     latency=Percentiles(41.25, 55.0, 60.0),
+    overhead=Percentiles(11.25, 15.0, 20.0),
     stages={"decode": Percentiles(1.5, 2.0, 2.5), "inference": Percentiles(30.0, 40.0, 50.0)},
 )
 
@@ -77,6 +78,8 @@ def test_keys_and_values() -> None:
         "latency_p50_ms": "41.25",
         "latency_p95_ms": "55.00",
         "latency_p99_ms": "60.00",
+        "overhead_p50_ms": "11.25",
+        "overhead_p95_ms": "15.00",
         "decode_p50_ms": "1.50",
         "decode_p95_ms": "2.00",
         "inference_p50_ms": "30.00",

@@ -45,6 +45,16 @@ def test_latency_runs_from_receipt_to_publication(clock: Clock) -> None:
     assert (inference.p50, inference.p95, inference.p99) == pytest.approx((25.25, 47.525, 49.505))
 
 
+def test_overhead_is_of_each_image(clock: Clock) -> None:
+    """10, 2 and 15 ms beside inference of 20, 48 and 25 ms: the median is 10 ms; that of latency less inference, 15."""
+    statistics = Statistics(clock)
+    for overhead, inference in ((0.010, 0.020), (0.002, 0.048), (0.015, 0.025)):
+        received = clock.now
+        clock.now += overhead + inference
+        statistics.frame_published(received, {"wait": 0.001, "inference": inference})
+    assert statistics.snapshot().overhead.p50 == pytest.approx(10.0)
+
+
 def test_stages_keep_their_order(clock: Clock) -> None:
     statistics = Statistics(clock)
     statistics.frame_published(clock.now, {"wait": 0.1, "decode": 0.2})
