@@ -20,6 +20,7 @@ class NodeStatus:
     state: of the lifecycle; enabled: by the service ~/set_enabled.
     failure: why it could not be configured; silence: why no images come in; input_loss: why many of them are lost on
     their way here; each empty where it is not so.
+    lost_share: of the recent images, the share that was lost before it came here, 0 to 1.
     intrinsics_source, scale_source, scale_factor: of the last result, see `DepthFrame`; sources are empty before it.
     The rest is empty while no model is loaded.
     """
@@ -29,6 +30,7 @@ class NodeStatus:
     failure: str = ""
     silence: str = ""
     input_loss: str = ""
+    lost_share: float = 0.0
     model: str = ""
     model_checksum: str = ""
     backend: str = ""
@@ -87,7 +89,7 @@ def _values(status: NodeStatus, statistics: Snapshot) -> dict[str, str]:
         "frames_unwanted": str(statistics.frames_unwanted),
         "frames_skipped": str(statistics.frames_skipped),
         "frames_faulty": str(statistics.frames_faulty),
-        "lost_share": f"{statistics.lost_share:.3f}",
+        "lost_share": f"{status.lost_share:.3f}",
         "input_hz": f"{statistics.input_hz:.2f}",
         "output_hz": f"{statistics.output_hz:.2f}",
         "stamp_age_p50_s": f"{statistics.stamp_age.p50:.3f}",

@@ -244,6 +244,7 @@ class DepthNode(LifecycleNode):
             status = replace(
                 status,
                 silence=self._silence() if statistics.input_hz == 0 else "",
+                lost_share=share,
                 input_loss=f"{share:.0%} of the recent images were lost" if share > HEAVY_LOSS else "",
                 intrinsics_source=sources.intrinsics,
                 scale_source=sources.scale,

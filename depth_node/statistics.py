@@ -34,7 +34,6 @@ class Snapshot:
     frames_skipped: beyond the rate limit.
     frames_faulty: an error ended them; `errors` also counts errors that cost no image.
     is_wanted: whether somebody listened when the last image came up for work.
-    lost_share: of the images of the last seconds, the share that was lost on the way here, 0 to 1.
     stamp_age: from an image's stamp to its receipt, in seconds of the node's clock; negative for a camera whose clock
         is ahead.
     latency: from the receipt of an image to the publication of its last result, in milliseconds.
@@ -50,7 +49,6 @@ class Snapshot:
     frames_skipped: int
     frames_faulty: int
     is_wanted: bool
-    lost_share: float
     errors: Mapping[str, int]
     last_error: str
     seconds_since_error: float
@@ -72,17 +70,12 @@ class Rate:
         """Events at `now` (seconds of a steady clock)."""
         self._times.extend([now] * min(events, WINDOW_FRAMES))
 
-    def count(self, now: float) -> int:
-        """Events of the window that ends at `now`."""
-        while self._times and now - self._times[0] > RATE_WINDOW_S:
-            self._times.popleft()
-        return len(self._times)
-
     def value(self, now: float) -> float:
         """Hertz at `now`."""
-        count = self.count(now)
-        span = self._times[-1] - self._times[0] if count else 0.0
-        return (count - 1) / span if span > 0 else 0.0
+        while self._times and now - self._times[0] > RATE_WINDOW_S:
+            self._times.popleft()
+        span = self._times[-1] - self._times[0] if self._times else 0.0
+        return (len(self._times) - 1) / span if span > 0 else 0.0
 
 
 def percentiles(values: deque[float], scale: float = 1.0) -> Percentiles:
@@ -108,7 +101,6 @@ class Statistics:
     _is_wanted: bool = True
     _last_error: tuple[float, str] = (-float("inf"), "")
     _input: Rate = field(default_factory=Rate)
-    _missed: Rate = field(default_factory=Rate)
     _output: Rate = field(default_factory=Rate)
     _stamp_age: deque[float] = field(default_factory=_window)
     _latency: deque[float] = field(default_factory=_window)
@@ -121,11 +113,9 @@ class Statistics:
         stamp_age: seconds from its stamp to now, of the node's clock.
         """
         with self._lock:
-            now = self.clock()
             self._counts["in"] += 1 + missed
             self._counts["dropped"] += missed
-            self._input.add(now, 1 + missed)
-            self._missed.add(now, missed)
+            self._input.add(self.clock(), 1 + missed)
             if stamp_age is not None:
                 self._stamp_age.append(stamp_age)
 
@@ -184,7 +174,6 @@ class Statistics:
                 frames_skipped=self._counts["skipped"],
                 frames_faulty=self._counts["faulty"],
                 is_wanted=self._is_wanted,
-                lost_share=self._missed.count(now) / max(self._input.count(now), 1),
                 errors=dict(self._errors),
                 last_error=message,
                 seconds_since_error=now - since,

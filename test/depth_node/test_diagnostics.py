@@ -21,6 +21,7 @@ ACTIVE = NodeStatus(
     intrinsics_source="camera_info",
     scale_source="camera_height",
     scale_factor=1.23456,
+    lost_share=0.0631,
 )
 RUNNING = Snapshot(
     frames_in=100,
@@ -30,7 +31,6 @@ RUNNING = Snapshot(
     frames_skipped=20,
     frames_faulty=3,
     is_wanted=True,
-    lost_share=0.0631,
     errors={},
     last_error="",
     seconds_since_error=float("inf"),

@@ -25,7 +25,7 @@ def clock() -> Clock:
 def test_nothing_has_happened_yet(clock: Clock) -> None:
     snapshot = Statistics(clock).snapshot()
     assert (snapshot.frames_in, snapshot.frames_published, snapshot.frames_dropped) == (0, 0, 0)
-    assert (snapshot.input_hz, snapshot.output_hz, snapshot.lost_share) == (0.0, 0.0, 0.0)
+    assert (snapshot.input_hz, snapshot.output_hz) == (0.0, 0.0)
     assert math.isnan(snapshot.latency.p50)
     assert math.isnan(snapshot.stamp_age.p50)
     assert snapshot.seconds_since_error == math.inf
@@ -91,16 +91,6 @@ def test_images_lost_before_they_were_seen_came_in_and_were_dropped(clock: Clock
     snapshot = statistics.snapshot()
     assert (snapshot.frames_in, snapshot.frames_dropped) == (22, 11)
     assert snapshot.input_hz == pytest.approx(10.0, rel=0.06)
-    assert snapshot.lost_share == pytest.approx(0.5)
-
-
-def test_losses_are_of_the_recent_past(clock: Clock) -> None:
-    statistics = Statistics(clock)
-    statistics.frame_received(missed=3)
-    assert statistics.snapshot().lost_share == pytest.approx(0.75)
-    clock.now += RATE_WINDOW_S + 0.01
-    statistics.frame_received()
-    assert statistics.snapshot().lost_share == 0.0
 
 
 def test_the_last_image_tells_whether_anybody_listens(clock: Clock) -> None:
