@@ -18,6 +18,7 @@ from depth_node.color import COLORMAPS
 from depth_node.errors import ParameterError
 from depth_node.pipeline import OUTPUT_RESOLUTIONS
 from depth_node.resources import DEFAULT_MODEL
+from depth_node.scale import SCALE_MODES
 
 # When a parameter can be changed.
 AT_START = "at start"
@@ -29,7 +30,6 @@ _ROS_TYPES = {bool: "bool", int: "integer", float: "double", str: "string"}
 IMAGE_TRANSPORTS = ("raw", "compressed")
 RECTIFY = ("auto", "off", "done")
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
-SCALE_MODES = ("model", "fixed", "camera_height")
 
 # Pairs of parameters whose first must be less than its second.
 _ORDERED = (

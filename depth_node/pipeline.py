@@ -16,6 +16,8 @@ from depth_node.errors import CameraError
 from depth_node.frames import DepthFrame, Frame
 from depth_node.model import ModelFile, ModelSpec
 from depth_node.rectification import Rectification
+from depth_node.scale import ScaleSource, create_scale_source
+from depth_node.sky import SKY_MIN_DEPTH, invalidate_sky, sky_mask
 
 # What part of the image's width and height the outputs have; `model` is the size of the network's input.
 OUTPUT_RESOLUTIONS = ("image", "half", "quarter", "model")
@@ -30,7 +32,7 @@ class DepthOptions:
     """What a user may want otherwise.
 
     output_resolution: one of `OUTPUT_RESOLUTIONS`; min_confidence: depth with less is NaN; remove_sky: so is the sky's;
-    scale_mode, scale_factor, camera_height (metres): see `scale.py`.
+    scale_mode, scale_factor, camera_height (metres): see `create_scale_source`.
     """
 
     output_resolution: str = "image"
@@ -51,6 +53,7 @@ class DepthPipeline:
         self.model = model
         self.backend = backend
         self.options = options or DepthOptions()
+        self._scale: tuple[tuple[str, float, float], ScaleSource] | None = None
         self._image = np.empty((1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
 
     def process(self, frame: Frame, camera: PinholeCamera | Rectification | None) -> DepthFrame:
@@ -87,14 +90,31 @@ class DepthPipeline:
             depth[~(confidence >= options.min_confidence)] = np.nan  # NaN is no confidence
         if outside is not None:
             depth[_resize_mask(outside, *size)] = np.nan
+        scale = self._scale_source().update(depth, pinhole)
+        if scale.factor != 1:
+            depth *= np.float32(scale.factor)
         stopwatch.lap("depth")
+        if options.remove_sky:
+            is_metric = scale.source != "unknown"
+            invalidate_sky(depth, sky_mask(self._image[0], depth, SKY_MIN_DEPTH if is_metric else None))
+            stopwatch.lap("sky")
         image = self._output_image(rgb, *size)
         registered = frame if image is frame.rgb else replace(frame, rgb=image)
-        return DepthFrame(registered, depth, pinhole, source, confidence=confidence, seconds=stopwatch.seconds)
+        return DepthFrame(registered, depth, pinhole, source, scale.source, scale.factor, confidence, stopwatch.seconds)
 
     def warm_up(self) -> None:
         """Run once on a black image, so that the first frame does not pay for lazy allocations."""
         self.process(Frame(0, "", np.zeros_like(self._image[0])), None)
+
+    def _scale_source(self) -> ScaleSource:
+        """The source that the options ask for, which learns from frame to frame until they ask for another."""
+        options = self.options
+        wanted = options.scale_mode, options.scale_factor, options.camera_height
+        if self._scale is None or self._scale[0] != wanted:
+            mode, factor, height = wanted
+            metric = self.model.spec.metric
+            self._scale = wanted, create_scale_source(mode, metric=metric, factor=factor, camera_height=height)
+        return self._scale[1]
 
     def _output_camera(self, camera: PinholeCamera, resolution: str) -> PinholeCamera:
         if resolution == "image":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
@@ -55,7 +56,9 @@ class SnapshotService:
         self._lock = threading.Lock()
         self._pending: Future | None = None
         self._writer = ThreadPoolExecutor(1, "snapshot")
-        node.create_service(Trigger, "~/save_snapshot", self._handle)
+        # In the node's own group, a request that waits would hold up everything else.
+        self._callbacks = ReentrantCallbackGroup()
+        node.create_service(Trigger, "~/save_snapshot", self._handle, callback_group=self._callbacks)
 
     def cancel(self, reason: str) -> None:
         """Answer a waiting request that there will be no snapshot."""
@@ -75,6 +78,7 @@ class SnapshotService:
             SNAPSHOT_TIMEOUT_S,
             lambda: self._finish(future, False, f"no depth frame came within {SNAPSHOT_TIMEOUT_S:.0f} s"),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
+            callback_group=self._callbacks,
         )
         refusal = self._order(lambda result: self._write_later(future, result))
         if refusal:

@@ -25,6 +25,8 @@ ROS_PACKAGES = {
 }
 MAY_IMPORT_ROS = {
     "node.py",
+    "inputs.py",
+    "services.py",
     "frame_handler.py",
     "outputs.py",
     "ros_parameters.py",
@@ -74,7 +76,7 @@ def imported_packages(path: Path) -> set[str]:
 
 
 def is_ros(package: str) -> bool:
-    return package in ROS_PACKAGES or package.endswith("_msgs") or package.startswith(("tf2_", "rosbag2_"))
+    return package in ROS_PACKAGES or package.endswith(("_msgs", "_srvs")) or package.startswith(("tf2_", "rosbag2_"))
 
 
 def test_the_runtime_never_imports_training_or_its_libraries() -> None:

@@ -92,7 +92,7 @@ def test_stamp_and_frame_go_through(setting: Setting) -> None:
     np.testing.assert_allclose(result.depth, 20.0, rtol=1e-5)  # black
     snapshot = setting.statistics.snapshot()
     assert snapshot.frames_published == 1
-    assert list(snapshot.stages) == ["wait", "decode", "resize", "inference", "depth", "depth_image"]
+    assert list(snapshot.stages) == ["wait", "decode", "resize", "inference", "depth", "sky", "depth_image"]
 
 
 def test_nothing_is_decoded_for_nobody(setting: Setting) -> None:

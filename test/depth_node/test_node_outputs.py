@@ -114,7 +114,7 @@ def test_scan_sees_the_wall(start: Callable[..., Any]) -> None:
             return image
 
         client.send_until_answered("depth/image", nameless)
-        assert process.log.count("set the parameter scan_frame") == 1
+        client.wait(lambda: "set the parameter scan_frame" in process.log)
         assert client.set_parameter("scan_frame", "base_scan").successful
         _, scan = client.send_until_answered("scan", nameless)
         assert scan.header.frame_id == "base_scan"

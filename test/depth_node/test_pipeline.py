@@ -124,7 +124,7 @@ def test_results_are_the_caller_s_own(pipeline: DepthPipeline) -> None:
 
 def test_stages_are_timed(pipeline: DepthPipeline) -> None:
     seconds = pipeline.process(grey_frame(0), None).seconds
-    assert list(seconds) == ["resize", "inference", "depth"]
+    assert list(seconds) == ["resize", "inference", "depth", "sky"]
     assert all(value > 0 for value in seconds.values())
 
 
@@ -158,7 +158,7 @@ def test_distorted_images_are_rectified(pipeline: DepthPipeline) -> None:
     result = pipeline.process(Frame(0, "camera", image), Rectification(source, target))
     assert result.camera is target
     assert result.intrinsics_source == "camera_info"
-    assert list(result.seconds) == ["rectify", "resize", "inference", "depth"]
+    assert list(result.seconds) == ["rectify", "resize", "inference", "depth", "sky"]
     # On the middle row, the ray x of column 470: x (1 - 0.2 x^2 + 0.03 x^4) = (469.5 - 320) / 400, by bisection.
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -201,6 +201,48 @@ def test_depth_without_confidence_is_invalid(tiny_model_path: Path) -> None:
     depth = pipeline.process(grey_frame(0, 64, 32), None).depth
     assert np.isnan(depth[:, :32]).all()
     assert depth[1:, 32:] == pytest.approx(10, rel=1e-5)
+
+
+def test_scale_from_the_camera_height(pipeline: DepthPipeline) -> None:
+    """A road one unit below the camera, as the model sees it, is 1.5 m below a camera at that height."""
+    camera = prior_camera(640, 320)
+    below = np.arange(320) - camera.cy  # 1/z of the road is (v - cy) / fy
+    grey = np.clip((below / camera.fy - 0.05) / 0.45 * 255, 0, 255)
+    image = np.repeat(grey.round().astype(np.uint8)[:, None, None], 640, axis=1).repeat(3, axis=2)
+    pipeline.options = DepthOptions(scale_mode="camera_height", camera_height=1.5)
+    first = pipeline.process(Frame(0, "camera", image), camera)
+    assert (first.scale_source, first.scale_factor) == ("unknown", 1.0)
+    for _ in range(10):
+        result = pipeline.process(Frame(0, "camera", image), camera)
+    assert result.scale_source == "camera_height"
+    assert result.scale_factor == pytest.approx(1.5, rel=0.02)
+    np.testing.assert_allclose(result.depth, first.depth * result.scale_factor, rtol=1e-5)
+    pipeline.options = DepthOptions(scale_mode="fixed", scale_factor=0.5)
+    result = pipeline.process(Frame(0, "camera", image), camera)
+    assert (result.scale_source, result.scale_factor) == ("fixed", 0.5)
+    np.testing.assert_allclose(result.depth, first.depth * 0.5, rtol=1e-5)
+    pipeline.options = DepthOptions()
+    assert pipeline.process(Frame(0, "camera", image), camera).scale_source == "model"
+
+
+def test_scale_of_a_model_that_is_not_metric_is_unknown(make_tiny_model: MakeModel, tmp_path: Path) -> None:
+    pipeline = pipeline_of(make_tiny_model(tmp_path / "relative.onnx", metric=False))
+    assert pipeline.process(grey_frame(100), None).scale_source == "unknown"
+
+
+def test_far_sky_is_invalid_and_a_near_one_is_a_wall(make_tiny_model: MakeModel, tmp_path: Path) -> None:
+    # White is far in this model: 50 m, or 5 m in the other.
+    image = np.full((192, 640, 3), (60, 70, 60), np.uint8)
+    image[:80] = (225, 235, 250)
+    for distance, is_sky in ((50.0, True), (5.0, False)):
+        model = make_tiny_model(tmp_path / f"{distance}.onnx", at_black=0.3, at_white=1 / distance)
+        depth = pipeline_of(model).process(Frame(0, "camera", image), prior_camera(640, 192)).depth
+        assert np.isnan(depth[:70]).all() == is_sky
+        assert np.isnan(depth[:70]).any() == is_sky
+        assert np.isfinite(depth[90:]).all()
+        pipeline = pipeline_of(model)
+        pipeline.options = DepthOptions(remove_sky=False)
+        assert np.isfinite(pipeline.process(Frame(0, "camera", image), prior_camera(640, 192)).depth).all()
 
 
 def test_warm_up_runs_the_model(tiny_model_path: Path) -> None:
