@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,11 +78,11 @@ class Rate:
         return (len(self._times) - 1) / span if span > 0 else 0.0
 
 
-def percentiles(values: deque[float], scale: float = 1.0) -> Percentiles:
+def percentiles(values: Sequence[float], scale: float = 1.0) -> Percentiles:
     """Linearly interpolated percentiles of values, multiplied by `scale`."""
     if not values:
         return Percentiles(*[float("nan")] * 3)
-    p50, p95, p99 = np.percentile(np.array(values), [50, 95, 99]) * scale
+    p50, p95, p99 = np.percentile(values, [50, 95, 99]) * scale
     return Percentiles(float(p50), float(p95), float(p99))
 
 
@@ -166,21 +166,25 @@ class Statistics:
         with self._lock:
             now = self.clock()
             since, message = self._last_error
-            return Snapshot(
-                frames_in=self._counts["in"],
-                frames_published=self._counts["published"],
-                frames_dropped=self._counts["dropped"],
-                frames_unwanted=self._counts["unwanted"],
-                frames_skipped=self._counts["skipped"],
-                frames_faulty=self._counts["faulty"],
-                is_wanted=self._is_wanted,
-                errors=dict(self._errors),
-                last_error=message,
-                seconds_since_error=now - since,
-                input_hz=self._input.value(now),
-                output_hz=self._output.value(now),
-                stamp_age=percentiles(self._stamp_age),
-                latency=percentiles(self._latency, 1e3),
-                overhead=percentiles(self._overhead, 1e3),
-                stages={name: percentiles(window, 1e3) for name, window in self._stages.items()},
-            )
+            counts, errors, is_wanted = self._counts.copy(), dict(self._errors), self._is_wanted
+            input_hz, output_hz = self._input.value(now), self._output.value(now)
+            stamp_age, latency = list(self._stamp_age), list(self._latency)
+            stages = {name: list(window) for name, window in self._stages.items()}
+        # Percentiles take milliseconds, for which nobody else should have to wait.
+        return Snapshot(
+            frames_in=counts["in"],
+            frames_published=counts["published"],
+            frames_dropped=counts["dropped"],
+            frames_unwanted=counts["unwanted"],
+            frames_skipped=counts["skipped"],
+            frames_faulty=counts["faulty"],
+            is_wanted=is_wanted,
+            errors=errors,
+            last_error=message,
+            seconds_since_error=now - since,
+            input_hz=input_hz,
+            output_hz=output_hz,
+            stamp_age=percentiles(stamp_age),
+            latency=percentiles(latency, 1e3),
+            stages={name: percentiles(window, 1e3) for name, window in stages.items()},
+        )
