@@ -2,52 +2,24 @@
 
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
 
 DEPTH_LAUNCH = str(Path(__file__).parent / "depth.launch.py")
 
 
 def generate_launch_description() -> LaunchDescription:
+    """depth.launch.py with all its arguments, but with a bag, and with the bag's time unless told otherwise."""
     return LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="bag: mcap or db3 file, bag directory, or ROS 1 .bag"),
             DeclareLaunchArgument(
-                "topics",
-                default_value="",
-                description="topics to play, with spaces between (empty: all that the node uses)",
+                "use_sim_time",
+                default_value="true",
+                description="publish the bag's time on /clock, and take the time from there",
+                choices=["true", "false"],
             ),
-            DeclareLaunchArgument("rate", default_value="1.0", description="speed factor"),
-            DeclareLaunchArgument(
-                "loop", default_value="false", description="begin again at the end", choices=["true", "false"]
-            ),
-            # All arguments of depth.launch.py are arguments here, too; the bag's time is everybody's.
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(DEPTH_LAUNCH), launch_arguments={"use_sim_time": "true"}.items()
-            ),
-            OpaqueFunction(function=replay),
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(DEPTH_LAUNCH)),
         ]
     )
-
-
-def replay(context: LaunchContext) -> list[Node]:
-    """The replayer; without RViz its end ends the launch."""
-
-    def argument(name: str) -> str:
-        return context.perform_substitution(LaunchConfiguration(name))
-
-    options = [word for topic in argument("topics").split() for word in ("--topic", topic)]
-    if argument("loop") == "true":
-        options.append("--loop")
-    return [
-        Node(
-            package="depth_node",
-            executable="replay",
-            arguments=[argument("bag"), "--rate", argument("rate"), "--clock", "--wait-for-subscribers", *options],
-            output="screen",
-            on_exit=None if argument("rviz") == "true" else Shutdown(reason="the bag has ended"),
-        )
-    ]
