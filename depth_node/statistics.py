@@ -168,7 +168,7 @@ class Statistics:
             since, message = self._last_error
             counts, errors, is_wanted = self._counts.copy(), dict(self._errors), self._is_wanted
             input_hz, output_hz = self._input.value(now), self._output.value(now)
-            stamp_age, latency = list(self._stamp_age), list(self._latency)
+            stamp_age, latency, overhead = list(self._stamp_age), list(self._latency), list(self._overhead)
             stages = {name: list(window) for name, window in self._stages.items()}
         # Percentiles take milliseconds, for which nobody else should have to wait.
         return Snapshot(
@@ -186,5 +186,6 @@ class Statistics:
             output_hz=output_hz,
             stamp_age=percentiles(stamp_age),
             latency=percentiles(latency, 1e3),
+            overhead=percentiles(overhead, 1e3),
             stages={name: percentiles(window, 1e3) for name, window in stages.items()},
         )
