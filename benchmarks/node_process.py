@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -52,8 +52,19 @@ RESULTS: dict[str, type] = {
 INTRINSICS = (0.58, 1.92, 0.49, 0.46)  # of the pictures that are sent: KITTI's, normalised
 PATIENCE_S = 30.0
 
-_CDR_STAMP = struct.Struct("<iI")  # header.stamp comes first in every message with a header
-_CDR_STAMP_OFFSET = 4
+# header.stamp comes first in every message with a header, after four bytes that name the encoding.
+_STAMP, _STAMP_OFFSET = struct.Struct("<iI"), 4
+
+
+def read_stamp(serialized: bytes) -> int:
+    """Nanoseconds of header.stamp."""
+    seconds, nanoseconds = _STAMP.unpack_from(serialized, _STAMP_OFFSET)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def write_stamp(serialized: bytearray, stamp: int) -> None:
+    """Set header.stamp, in nanoseconds."""
+    _STAMP.pack_into(serialized, _STAMP_OFFSET, *divmod(stamp, 1_000_000_000))
 
 
 def node_arguments(description: str | None) -> argparse.ArgumentParser:
@@ -82,11 +93,15 @@ def node_context(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def running_node(parameters: Mapping[str, Any]) -> Iterator[psutil.Process]:
-    """The node, configured and activated by itself, until the end of the block."""
+def running_node(parameters: Mapping[str, Any], log: IO[str] | None = None) -> Iterator[psutil.Process]:
+    """The node, configured and activated by itself, until the end of the block.
+
+    log: file that takes all that it says; without one, warnings go where this process's own go.
+    """
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
-    command = [sys.executable, "-m", "depth_node.node", "--ros-args", "--log-level", "warn", *options]
-    process = subprocess.Popen(command, cwd=REPOSITORY)
+    level = "info" if log else "warn"
+    command = [sys.executable, "-m", "depth_node.node", "--ros-args", "--log-level", level, *options]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=log)
     try:
         yield psutil.Process(process.pid)
     finally:
@@ -134,7 +149,7 @@ class Camera:
         """One image, and its camera_info before it."""
         stamp = time.time_ns()
         for message in (self._image, self._info):
-            _CDR_STAMP.pack_into(message, _CDR_STAMP_OFFSET, *divmod(stamp, 1_000_000_000))
+            write_stamp(message, stamp)
         self._infos.publish(bytes(self._info))
         self.sent[stamp] = time.perf_counter()
         self.images.publish(bytes(self._image))
@@ -151,8 +166,7 @@ class Arrivals:
         """Callback for a serialized message of `topic`."""
 
         def keep(serialized: bytes) -> None:
-            seconds, nanoseconds = _CDR_STAMP.unpack_from(serialized, _CDR_STAMP_OFFSET)
-            self.times.setdefault(seconds * 1_000_000_000 + nanoseconds, {})[topic] = time.perf_counter()
+            self.times.setdefault(read_stamp(serialized), {})[topic] = time.perf_counter()
 
         return keep
 
