@@ -102,31 +102,32 @@ class StampMonitor:
         if gaps is None:
             gaps = np.zeros(1, np.int64)
         by_stamps = int(gaps.sum())
+        # One gap, however long, is a pause of this process, as in `missing_images`.
         known = [missed for missed in self._missed if missed is not None]
-        here = sum(known)
-        share = _share(max(by_stamps, here), len(self._missed))
-        if len(known) < len(self._missed):
+        here = sum(known) - max(known, default=0)
+        missed = self._missed[-1]
+        share = self._share(max(by_stamps, here))
+        if missed is None:
             if gaps[-1] > 0 and share > HEAVY_LOSS:
-                return _loss_report("images_lost", "on the way here, or before they were published,", share, share)
-        elif known[-1] > 0 and (here_share := _share(here, len(self._missed))) > HEAVY_LOSS:
+                return _loss_report("images_lost", "on the way here, or before they were published", share, share)
+        elif missed > 0 and (here_share := self._share(here)) > HEAVY_LOSS:
             return _loss_report("images_lost", "between their publisher and this node", here_share, share)
-        elif gaps[-1] > known[-1] and (upstream := _share(by_stamps - here, len(self._missed))) > HEAVY_LOSS:
+        elif gaps[-1] > missed and (upstream := self._share(by_stamps - sum(known))) > HEAVY_LOSS:
             return _loss_report("images_lost_upstream", "before this topic's publisher sent them", upstream, share)
         return StampReport(lost_share=share)
 
-
-def _share(lost: int, received: int) -> float:
-    """Lost images among all; 0 while there are too few of them."""
-    images = received + lost
-    return lost / images if images >= LOSS_WINDOW_IMAGES else 0.0
+    def _share(self, lost: int) -> float:
+        """Lost images among all; 0 while there are too few of them."""
+        images = len(self._missed) + lost
+        return lost / images if images >= LOSS_WINDOW_IMAGES else 0.0
 
 
 def _loss_report(kind: StampFault, where: str, share: float, lost_share: float) -> StampReport:
     return StampReport(
         kind,
-        f"{share:.0%} of the recent images were lost {where} as the gaps between them tell: large images need a large "
-        "shared-memory segment in every process (Fast DDS: FASTRTPS_DEFAULT_PROFILES_FILE=config/fastdds.xml), "
-        "reliable QoS at both ends, or a lower rate",
+        f"{share:.0%} of the recent images were lost {where}: large images need a large shared-memory segment in every "
+        "process (Fast DDS: FASTRTPS_DEFAULT_PROFILES_FILE=config/fastdds.xml), reliable QoS at both ends, or a lower "
+        "rate",
         lost_share,
     )
 

@@ -1,62 +1,308 @@
-"""What a real node survives, and what comes out of it afterwards."""
+"""Damaged and surprising input to a real node over real DDS: what is said of it, and what comes out afterwards."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("rclpy")
 
+from builtin_interfaces.msg import Time
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
-from node_harness import HEIGHT, WIDTH, expected_depth, grey_image
+from node_harness import (
+    FIRST_STAMP_S,
+    FRAME_ID,
+    HEIGHT,
+    PRIOR,
+    WIDTH,
+    Client,
+    NodeProcess,
+    depth_of,
+    expected_depth,
+    grey_image,
+    stamp_ns,
+)
 
 pytestmark = pytest.mark.usefixtures("private_ros_domain")
 
+HOUR_NS = 3_600_000_000_000
 
-def test_bad_input_is_reported_once_and_never_ends_the_node(start: Callable[..., Any]) -> None:
-    with start() as (process, client):
-        client.wait_until_active()
-        client.subscribe("depth/image")
-        client.send_until_answered("depth/image", lambda: grey_image(client.header()))
 
-        def changed(**fields: Any) -> Image:
+def image_at(stamp: int, grey: int = 100, frame_id: str = FRAME_ID) -> Image:
+    """Stamp in nanoseconds."""
+    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
+    return grey_image(Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame_id), grey)
+
+
+def image_of(client: Client, pixels: NDArray[np.uint8], encoding: str) -> Image:
+    height, width = pixels.shape[:2]
+    message = Image(header=client.header(), height=height, width=width, encoding=encoding, step=pixels.strides[0])
+    message.data.frombytes(pixels.tobytes())
+    return message
+
+
+def assert_depth_is_right(client: Client, grey: int = 100, scale: float = 1.0) -> None:
+    """A good image gets its depth, to the last pixel and with its own header."""
+    sent, result = client.send_until_answered("depth/image", lambda: grey_image(client.header(), grey))
+    assert result.header == sent.header
+    assert (result.width, result.height) == (WIDTH, HEIGHT)
+    np.testing.assert_allclose(depth_of(result), scale * expected_depth(grey), rtol=1e-5)
+
+
+def resident_megabytes(process: NodeProcess) -> float:
+    pages = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def test_damaged_images(start: Callable[..., Any]) -> None:
+    """Each costs itself and nothing else; each kind is logged once, counted, and allocates nothing."""
+
+    def changed(**fields: Any) -> Callable[[], Image]:
+        def make() -> Image:
             message = grey_image(client.header())
             for name, value in fields.items():
                 setattr(message, name, value)
             return message
 
-        info = CameraInfo(width=WIDTH, height=HEIGHT, k=[float("nan")] * 9)
-        other_size = CameraInfo(width=100, height=100, k=[50.0, 0, 50.0, 0, 50.0, 50.0, 0, 0, 1.0])
-        faults: dict[str, tuple[str, Callable[[], Any]]] = {
-            "encoding": ("encoding '32FC1'", lambda: changed(encoding="32FC1")),
-            "size": ("image of 0x32 pixels", lambda: changed(width=0)),
-            "step": ("step of 3 bytes", lambda: changed(step=3)),
-            "data": ("2048 bytes of data for 33 rows", lambda: changed(height=33)),
-            "resolution": ("changed from 64x32 to 48x24", lambda: grey_image(client.header(), width=48, height=24)),
-        }
-        for said, make in faults.values():
-            client.wait(lambda s=said, m=make: (client.send(m()), client.spin(0.1), s in process.log)[-1])
-            for _ in range(3):
-                client.send(make())
-                client.spin(0.1)
-            assert process.log.count(said) == 1
-        for said, bad in [("fx = nan", info), ("100x100", other_size)]:
-            client.wait(
-                lambda b=bad, s=said: (
-                    client.send_camera_info(b), client.spin(0.1), client.send(grey_image(client.header())),
-                    client.spin(0.1), s in process.log
-                )[-1]
-            )  # fmt: skip
-            assert process.log.count(said) == 1
+        return make
+
+    faults = [
+        ("encoding", "encoding '32FC1'", changed(encoding="32FC1")),
+        ("encoding", "encoding ''", changed(encoding="")),
+        ("size", "image of 0x32 pixels", changed(width=0)),
+        ("size", "image of 64x0 pixels", changed(height=0)),
+        ("size", "image of 0x0 pixels", changed(width=0, height=0, step=0)),
+        ("step", "step of 3 bytes for 64 pixels", changed(step=3)),
+        ("step", "step of 64 bytes for 65 pixels", changed(width=65)),
+        ("step", "step of 64 bytes for 20000 pixels", changed(width=20_000, height=20_000)),
+        ("data", "2048 bytes of data for 33 rows", changed(height=33)),
+        ("data", "2048 bytes of data for 20000 rows", changed(width=20_000, height=20_000, step=20_000)),
+        ("data", "of 4294967295 bytes", changed(width=2**32 - 1, height=2**32 - 1, step=2**32 - 1)),
+        ("data", "0 bytes of data for 32 rows", changed(data=[])),
+    ]
+    with start() as (process, client):
+        client.wait_until_active()
+        client.subscribe("depth/image")
+        assert_depth_is_right(client)
+        before = resident_megabytes(process)
+        for number, (_, _, make) in enumerate(faults):
+            client.send(make())
+            client.spin(0.1)  # else the next image could take its place
+            assert_depth_is_right(client, grey=number)
+        assert resident_megabytes(process) - before < 20
+
         values = client.diagnostic_values()
-        for kind in (*faults, "camera_info", "camera_info_size"):
-            assert int(values[f"errors_{kind}"]) >= 1
+        kinds = [kind for kind, _, _ in faults]
+        for kind in set(kinds):
+            assert 1 <= int(values[f"errors_{kind}"]) <= kinds.count(kind)
+            assert sum(process.log.count(said) for k, said, _ in faults if k == kind) == 1
+        assert all_images_are_accounted_for(values)
         assert client.diagnostics[-1].level == b"\x01"
-        _, result = client.send_until_answered("depth/image", lambda: grey_image(client.header()))
-        np.testing.assert_allclose(np.frombuffer(result.data, np.float32), expected_depth(100), rtol=1e-5)
-        assert client.diagnostic_values()["intrinsics_source"] == "prior"
         assert "Traceback" not in process.log
+
+
+def all_images_are_accounted_for(values: dict[str, str]) -> bool:
+    fates = ("published", "dropped", "unwanted", "skipped", "faulty")
+    return int(values["frames_in"]) == sum(int(values[f"frames_{fate}"]) for fate in fates)
+
+
+def test_black_white_and_noise(running: tuple[NodeProcess, Client]) -> None:
+    _, client = running
+    client.subscribe("depth/image", "points")
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    for pixels in (np.zeros_like(noise), np.full_like(noise, 255), noise):
+        _, result = client.send_until_answered("depth/image", lambda p=pixels: image_of(client, p, "rgb8"))
+        disparity = 0.05 + 0.45 * pixels.mean(axis=-1) / 255
+        np.testing.assert_allclose(depth_of(result), 1 / disparity, rtol=1e-4)
+    client.unsubscribe("depth/image", "points")
+
+
+def camera_info(fx: float, width: int = WIDTH, height: int = HEIGHT) -> CameraInfo:
+    """Square pixels, principal point in the middle; fx in pixels."""
+    k = [fx, 0.0, width / 2 - 0.5, 0.0, fx, height / 2 - 0.5, 0.0, 0.0, 1.0]
+    return CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5, k=k)
+
+
+def test_camera_info_never_late_changing_and_bad(start: Callable[..., Any]) -> None:
+    """A metric model's depth grows with fx / W; without a usable camera_info that is the prior's."""
+    nan = CameraInfo(width=WIDTH, height=HEIGHT, k=[float("nan")] * 9)
+    zeros = CameraInfo(width=WIDTH, height=HEIGHT, k=[0.0] * 9)
+    empty = CameraInfo()
+    fx = PRIOR[0] * WIDTH
+    steps = [
+        ("late", camera_info(1.5 * fx), 1.5),
+        ("changed", camera_info(2.0 * fx), 2.0),
+        ("zeros", zeros, 1.0),
+        ("of twice the resolution", camera_info(3.0 * fx, 2 * WIDTH, 2 * HEIGHT), 1.5),
+        ("nan", nan, 1.0),
+        ("of another shape", camera_info(fx, 100, 100), 1.0),
+        ("right again", camera_info(1.25 * fx), 1.25),
+        ("empty", empty, 1.0),
+    ]
+    with start() as (process, client):
+        client.wait_until_active()
+        client.subscribe("depth/image", "depth/camera_info")
+        assert_depth_is_right(client)  # never
+        for _, info, scale in steps:
+
+            def is_used(info: CameraInfo = info, scale: float = scale) -> bool:
+                client.send_camera_info(info)
+                client.spin(0.05)
+                _, result = client.send_until_answered("depth/image", lambda: grey_image(client.header()))
+                return bool(np.allclose(depth_of(result), scale * expected_depth(100), rtol=1e-5))
+
+            client.wait(is_used)
+            stamp = client.received["depth/image"][-1].header.stamp
+            published = client.wait(
+                lambda s=stamp: [m for m in client.received["depth/camera_info"] if m.header.stamp == s]
+            )[0]
+            assert (published.width, published.height) == (WIDTH, HEIGHT)
+            assert published.k[0] == pytest.approx(scale * fx)
+            assert (published.distortion_model == "uncalibrated") == (scale == 1.0)
+        values = client.diagnostic_values()
+        assert int(values["errors_camera_info"]) >= 3
+        assert int(values["errors_camera_info_size"]) >= 1
+        assert values["intrinsics_source"] == "prior"
+        for said in ("fx = 0.0", "100x100", "intrinsics prior", "intrinsics from"):
+            assert process.log.count(said) == 1
+        assert "fx = nan" not in process.log  # a second one of its kind
+
+
+def test_stream_changes_in_midstream(start: Callable[..., Any]) -> None:
+    with start() as (process, client):
+        client.wait_until_active()
+        client.subscribe("depth/image", "points", "depth/camera_info")
+        colour = np.full((HEIGHT, WIDTH, 3), (50, 100, 150), np.uint8)
+
+        def other_frame() -> Image:
+            message = grey_image(client.header())
+            message.header.frame_id = "rear_camera"
+            return message
+
+        for make in (
+            lambda: grey_image(client.header()),
+            lambda: grey_image(client.header(), width=50, height=40),
+            lambda: grey_image(client.header(), width=1, height=1),
+            lambda: grey_image(client.header(), width=640, height=480),
+            lambda: image_of(client, colour, "rgb8"),
+            lambda: image_of(client, colour, "bgr8"),
+            other_frame,
+            lambda: grey_image(client.header()),
+        ):
+            sent, result = client.send_until_answered("points", make)
+            assert result.header == sent.header
+            stamp = result.header.stamp
+            for topic in ("depth/image", "depth/camera_info"):
+                client.wait(lambda t=topic, s=stamp: client.received[t] and client.received[t][-1].header.stamp == s)
+            depth, info = client.received["depth/image"][-1], client.received["depth/camera_info"][-1]
+            assert depth.header == info.header == sent.header
+            assert (depth.width, depth.height) == (info.width, info.height) == (sent.width, sent.height)
+            assert (result.width, result.height) == (-(-sent.width // 2), -(-sent.height // 2))  # stride 2
+            np.testing.assert_allclose(depth_of(depth), expected_depth(100), rtol=1e-5)
+        assert process.log.count("changed from 64x32 to 50x40 pixels") == 1
+        assert process.log.count("changed from frame 'camera_optical' to 'rear_camera'") == 1
+        assert process.log.count("in mid-stream") == 2
+        assert "Traceback" not in process.log
+
+
+def test_stamps_that_jump_stand_still_or_are_zero(start: Callable[..., Any]) -> None:
+    """Each image keeps its very stamp; the log says once what is wrong with them."""
+    first = (FIRST_STAMP_S + 1000) * 1_000_000_000 + 7
+    stamps = [first + n * 50_000_000 for n in range(5)]
+    stamps += [stamp - HOUR_NS for stamp in stamps]
+    stamps += [first + HOUR_NS, first + HOUR_NS, first + HOUR_NS, 0, 0, first]
+    with start() as (process, client):
+        client.wait_until_active()
+        client.subscribe("depth/image")
+        assert_depth_is_right(client)
+        client.received["depth/image"].clear()
+        for number, stamp in enumerate(stamps):
+            client.send(image_at(stamp, grey=10 * number))
+            client.wait(lambda n=number: len(client.received["depth/image"]) == n + 1)
+        for number, result in enumerate(client.received["depth/image"]):
+            assert stamp_ns(result) == stamps[number]
+            np.testing.assert_allclose(depth_of(result), expected_depth(10 * number), rtol=1e-5)
+        for said in ("went back by 3600.200 s", "stand still", "have no stamp (zero)"):
+            assert process.log.count(said) == 1
+        assert "lost" not in process.log
+        values = client.diagnostic_values()
+        assert (values["errors_stamp_repeated"], values["errors_stamp_zero"]) == ("2", "2")
+
+
+def test_simulated_clock_that_loops(start: Callable[..., Any]) -> None:
+    with start("-p", "use_sim_time:=true") as (process, client):
+        client.wait_until_active()  # although there is no /clock
+        client.subscribe("depth/image")
+        clock = client.publisher("/clock", Clock)
+        for _ in range(3):
+            for tick in range(1, 11):
+                now = Time(sec=tick)
+                clock.publish(Clock(clock=now))
+                client.send(grey_image(Header(stamp=now, frame_id=FRAME_ID)))
+                client.spin(0.05)
+        client.spin(0.2)
+        answered = [result.header.stamp.sec for result in client.received["depth/image"]]
+        assert sum(b < a for a, b in pairwise(answered)) == 2
+        assert len(answered) > 20
+        values = client.diagnostic_values()  # at 1 Hz of real time, although the clock stands still
+        assert int(values["errors_stamp_backward"]) == 2
+        assert process.log.count("went back by 9.000 s") == 1
+        assert "lost" not in process.log
+        assert_depth_is_right(client)
+
+
+def test_two_publishers_on_one_topic(start: Callable[..., Any]) -> None:
+    """Both get their own depth in their own frame; the log names the mistake, and calls nothing lost."""
+    with start() as (process, client):
+        client.wait_until_active()
+        client.subscribe("depth/image")
+        other = client.publisher("image", Image)
+        client.wait(other.get_subscription_count)
+        start_ns = FIRST_STAMP_S * 1_000_000_000
+        for number in range(30):
+            client.send(image_at(start_ns + number * 50_000_000, 100, "front"))
+            client.spin(0.02)
+            other.publish(image_at(start_ns + HOUR_NS + number * 50_000_000, 200, "rear"))
+            client.spin(0.02)
+        greys = {"front": 100, "rear": 200}
+        for frame_id, grey in greys.items():
+            results = [r for r in client.received["depth/image"] if r.header.frame_id == frame_id]
+            assert len(results) > 15
+            for result in results:
+                np.testing.assert_allclose(depth_of(result), expected_depth(grey), rtol=1e-5)
+        client.wait(lambda: "two publishers on the topic" in process.log)
+        assert process.log.count("two publishers on the topic") == 1
+        assert process.log.count("changed from frame 'front' to 'rear'") == 1
+        assert "lost" not in process.log
+
+
+def test_heavy_loss_is_said_once(start: Callable[..., Any]) -> None:
+    """The process is stopped again and again, so that images at a steady rate are lost on their way to it."""
+    with start() as (process, client):
+        client.wait_until_active()
+        client.subscribe("depth/image")
+        assert_depth_is_right(client)
+        start_ns = (FIRST_STAMP_S + 1000) * 1_000_000_000
+        for number in range(160):
+            if number % 4 in (0, 2):
+                process.process.send_signal(signal.SIGSTOP if number % 4 == 0 else signal.SIGCONT)
+            client.send(image_at(start_ns + number * 33_000_000))
+            client.spin(0.02)
+        assert_depth_is_right(client)
+        client.wait(lambda: "config/fastdds.xml" in process.log)
+        assert process.log.count("of the recent images were lost between their publisher and this node") == 1
+        assert process.log.count("config/fastdds.xml") == 1
+        values = client.diagnostic_values()
+        assert int(values["errors_images_lost"]) > 1
+        assert int(values["frames_dropped"]) > 30
+        assert client.diagnostics[-1].level == b"\x01"

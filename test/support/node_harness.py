@@ -37,7 +37,8 @@ OUTPUTS = {"depth/image": Image, "depth/camera_info": CameraInfo, "points": Poin
 RELIABLE = QoSProfile(depth=5)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
-_namespaces = (f"/node{number}" for number in count())
+# Not those of another session of tests that drew the same domain.
+_namespaces = (f"/node{number}" for number in count(1000 * os.getpid()))
 
 
 class NodeProcess:
@@ -75,6 +76,7 @@ class Client:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._subscriptions: dict[str, Any] = {}
+        self._service_clients: dict[str, Any] = {}
         self.received: dict[str, list[Any]] = defaultdict(list)
         self.diagnostics: list[Any] = []
         self.images = self.publisher(image_topic, image_type, image_qos)
@@ -162,14 +164,16 @@ class Client:
             self._executor.spin_once(left)
 
     def call(self, service_type: Any, name: str, request: Any) -> Any:
-        client = self.node.create_client(service_type, f"depth_node/{name}")
-        try:
-            self.wait(client.service_is_ready)
-            future = client.call_async(request)
-            self.wait(future.done)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        future = self.call_async(service_type, name, request)
+        self.wait(future.done)
+        return future.result()
+
+    def call_async(self, service_type: Any, name: str, request: Any) -> Any:
+        """A future of the answer of one of the node's own services."""
+        if name not in self._service_clients:
+            self._service_clients[name] = self.node.create_client(service_type, f"depth_node/{name}")
+        self.wait(self._service_clients[name].service_is_ready)
+        return self._service_clients[name].call_async(request)
 
     def transition(self, number: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=number))
