@@ -26,8 +26,9 @@ _HYPOTHESES = 96
 # counts against it, up to the second.
 _ABOVE, _BELOW = 0.06, 0.12
 
-# Radians between the ground's normal and the image's upward direction; cameras on robots look ahead, walls do not lie.
-_MAX_TILT = math.radians(45)
+# Radians between the ground's normal and the image's upward direction, in all and sideways: cameras on robots look
+# ahead or down, and walls and embankments are no ground.
+_MAX_TILT, _MAX_ROLL = math.radians(45), math.radians(25)
 
 _MIN_INLIERS, _MIN_INLIER_SHARE = 50, 0.12
 _MAX_SPREAD = 0.1
@@ -171,8 +172,8 @@ class ScaleFilter:
 def ground_plane(depth: NDArray[np.float32], camera: PinholeCamera) -> GroundPlane | None:
     """The plane that much of the image lies on and nearly nothing below, if it can be the ground.
 
-    depth: float32 [H, W], of the camera's size, in any unit; NaN invalid. Pitch and roll are free within 45 degrees;
-    some of the ground has to be in the lower half of the image.
+    depth: float32 [H, W], of the camera's size, in any unit; NaN invalid. The camera may be tilted by 45 degrees,
+    sideways by 25; some of the ground has to be in the lower half of the image.
 
     A point X of the plane has m . X = 1 with m = -normal / height; m . X - 1 is its depth below the plane in parts of
     the camera's height, and the relative error of its depth. So fits by sampling (MSAC, Torr and Zisserman 2000; the
@@ -197,7 +198,8 @@ def _sampled_plane(points: NDArray[np.float32], candidates: NDArray[np.float32])
     with np.errstate(divide="ignore", invalid="ignore"):
         planes = (across + _cross(c, a) + _cross(a, b)) / volume[:, None]
     length = np.linalg.norm(planes, axis=1)
-    planes = planes[np.isfinite(length) & (planes[:, 1] >= math.cos(_MAX_TILT) * length)]
+    lies = (planes[:, 1] >= math.cos(_MAX_TILT) * length) & (np.abs(planes[:, 0]) <= math.sin(_MAX_ROLL) * length)
+    planes = planes[lies & np.isfinite(length)]
     if len(planes) == 0:
         return None
     distance = planes @ points.T
@@ -233,6 +235,7 @@ def _refined_plane(points: NDArray[np.float64], m: NDArray[np.float64]) -> Groun
         or spread > _MAX_SPREAD
         or height_error > _MAX_HEIGHT_ERROR
         or down[1] < math.cos(_MAX_TILT)
+        or abs(down[0]) > math.sin(_MAX_ROLL)
     ):
         return None
     return GroundPlane(-down, 1 / length, float(share), spread)

@@ -134,6 +134,7 @@ def side_wall(camera: PinholeCamera) -> NDArray[np.float32]:
         pytest.param(np.zeros((120, 160), np.float32), id="zero"),
         pytest.param(np.random.default_rng(0).uniform(1, 50, (120, 160)).astype(np.float32), id="noise"),
         pytest.param(plane_depth(SQUARE, upward(1.2, 0.0), 2.0, wall=30), id="camera looks down"),
+        pytest.param(plane_depth(SQUARE, upward(0.1, 0.6), 2.0, wall=30), id="embankment"),
     ],
 )
 def test_what_is_no_ground_gives_none(depth: NDArray[np.float32]) -> None:
