@@ -6,18 +6,20 @@
 #   make setup                                  .venv with all that training needs
 #   make test                                   all tests
 #   make lint                                   ruff and mypy
-#   make bench                                  benchmarks: tables, and JSON in out/bench
+#   make bench                                  benchmarks: tables, and JSON and plots in out/bench (12 minutes)
+#   make soak                                   the node at full load, and its lifecycle over and over (12 minutes)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
+BENCHMARKS ?= inference clouds transport node_latency node_rates node_idle node_startup
 export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 MANIFEST := setup.py package.xml pyproject.toml constraints.txt
 
-.PHONY: demo setup test lint format bench clean
+.PHONY: demo setup test lint format bench soak clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime
@@ -40,7 +42,10 @@ format: $(VENV)/.development
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.development
-	set -e; for script in inference node_latency; do $(BIN)/python benchmarks/$$script.py; done
+	set -e; for name in $(BENCHMARKS); do echo; echo "## $$name"; $(BIN)/python benchmarks/$$name.py; done
+
+soak: BENCHMARKS := lifecycle_cycles soak
+soak: bench
 
 clean:
 	rm -rf $(VENV) out build install log *.egg-info

@@ -267,6 +267,15 @@ class Peer:
             camera.publish()
         self.spin_until(started + seconds)
 
+    def wait_for_results(self, camera: Camera, arrivals: Arrivals, rate: float) -> None:
+        """Images at a fixed rate in Hz until a result of a new one is here."""
+        known = len(arrivals.times)
+        until = time.perf_counter() + PATIENCE_S
+        while len(arrivals.times) == known:
+            if time.perf_counter() > until:
+                raise TimeoutError(f"waited {PATIENCE_S:.0f} s for a result")
+            self.stream(camera, rate, 1 / rate)
+
     def final_diagnostics(self) -> Diagnostics:
         """After a stream: diagnostics that count all of its images."""
         received = len(self.diagnostics.stamps)

@@ -67,8 +67,7 @@ def start(arguments: argparse.Namespace) -> tuple[float, ...]:
         started = time.time()
         with running_node(node_parameters(arguments), log):
             peer.wait_until_active(camera, arrivals.topics)
-            while not arrivals.times:
-                peer.stream(camera, RATE_HZ, 1 / RATE_HZ)
+            peer.wait_for_results(camera, arrivals, RATE_HZ)
             arrived = time.time()
         log.seek(0)
         (configured,) = (float(stamp) for stamp in re.findall(r"\[(\d+\.\d+)\] \[depth_node\]: model ", log.read()))
