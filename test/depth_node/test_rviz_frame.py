@@ -17,10 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 
-from depth_node.tools import run, rviz_frame  # noqa: E402
-from depth_node.tools.rviz_frame import FrameTree  # noqa: E402
+import rclpy
+
+from depth_node.tools import run, rviz_frame
+from depth_node.tools.rviz_frame import FrameTree
 
 needs_tf2_msgs = pytest.mark.skipif(
     importlib.util.find_spec("tf2_msgs") is None, reason="needs tf2_msgs of a ROS machine; it is not on PyPI"
