@@ -118,11 +118,12 @@ def _gradient(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _color_distance(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Squared Mahalanobis distance of each pixel to the colours of a region: float32 [h, w]."""
-    offset = image.astype(np.float32) - image[region].mean(axis=0, dtype=np.float32)
+    mean = cv2.mean(image, mask=region.view(np.uint8))
+    offset = cv2.subtract(image.astype(np.float32), mean)  # type: ignore[call-overload]
     inside = offset[region]
     covariance = inside.T @ inside / len(inside) + np.eye(3, dtype=np.float32) * np.float32(_MIN_VARIANCE)
     whitened = offset.reshape(-1, 3) @ np.linalg.cholesky(np.linalg.inv(covariance))
-    distance: NDArray[np.float32] = np.einsum("ij,ij->i", whitened, whitened)
+    distance: NDArray[np.float32] = np.square(whitened) @ np.ones(3, np.float32)
     return distance.reshape(region.shape)
 
 
