@@ -158,10 +158,25 @@ def _check_size(camera: PinholeCamera, rgb: NDArray[np.uint8]) -> None:
 
 
 def resize_image(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Resize uint8 [H, W, 3] into `out`, uint8 [h, w, 3]; averages areas when shrinking, so that nothing aliases."""
+    """Resize uint8 [H, W, 3] into `out`, uint8 [h, w, 3]: means of whole blocks of pixels, then bilinear.
+
+    Blocks of the nearest whole factor keep fine patterns from aliasing as INTER_AREA does, in a fraction of its time.
+    """
     (height, width), (out_height, out_width) = image.shape[:2], out.shape[:2]
-    shrinks = out_height <= height and out_width <= width
-    cv2.resize(image, (out_width, out_height), dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    across, down = max(1, round(width / out_width)), max(1, round(height / out_height))
+    blocks = image
+    if across * down > 1:
+        blocks_size = width // across, height // down
+        whole = image[: blocks_size[1] * down, : blocks_size[0] * across]
+        blocks = cv2.resize(whole, blocks_size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if width % across == 0 and height % down == 0:
+        cv2.resize(blocks, (out_width, out_height), dst=out, interpolation=cv2.INTER_LINEAR)
+        return
+    # The blocks lack the last columns or rows, which cv2.resize would stretch the rest over: x' = (x + 0.5) s - 0.5.
+    scale = np.array([width / across / out_width, height / down / out_height])
+    matrix = np.column_stack([np.diag(scale), 0.5 * scale - 0.5])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cv2.warpAffine(blocks, matrix, (out_width, out_height), dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def focal_scale(spec: ModelSpec, camera: PinholeCamera) -> float:

@@ -272,6 +272,22 @@ def test_resizing_averages_areas_when_shrinking() -> None:
     assert np.array_equal(small, np.full_like(small, 100))
 
 
+@given(
+    width=st.integers(40, 700), height=st.integers(40, 500), out_width=st.integers(8, 80), out_height=st.integers(8, 80)
+)
+def test_resizing_keeps_everything_in_its_place(width: int, height: int, out_width: int, out_height: int) -> None:
+    """A ramp stays the same ramp at x = (x' + 0.5) s - 0.5, also where the sizes do not divide."""
+    x, y = np.meshgrid(np.linspace(0, 200, width), np.linspace(0, 200, height))
+    image = np.stack([x, y, x], axis=-1).round().astype(np.uint8)
+    out = np.empty((out_height, out_width, 3), np.uint8)
+    resize_image(image, out)
+    columns = ((np.arange(out_width) + 0.5) * width / out_width - 0.5) * 200 / (width - 1)
+    rows = ((np.arange(out_height) + 0.5) * height / out_height - 0.5) * 200 / (height - 1)
+    inside = slice(1, -1)  # beyond the edges there is nothing to interpolate with
+    np.testing.assert_allclose(out[1, inside, 0], columns[inside], atol=1.6)
+    np.testing.assert_allclose(out[inside, 1, 1], rows[inside], atol=1.6)
+
+
 def test_resizing_enlarges_linearly() -> None:
     image = np.repeat(np.array([[[0] * 3, [100] * 3]], np.uint8), 2, axis=0)
     large = np.empty((4, 4, 3), np.uint8)
