@@ -53,8 +53,8 @@ def sky_mask(
     and brighter in blue than Otsu's threshold; that makes their search for the best gradient threshold unnecessary.
     The farthest such region gives the colours of the sky, which the others have to share.
 
-    Night, sunset, sky below branches or wires, below the black rim of a rectified image, and images of nothing but sky
-    are not recognized.
+    Night, sunset, sky below branches, below the black rim of a rectified image, and images of nothing but sky are not
+    recognized. Wires, and what else is much thinner than a cell, are lost in the sky.
     """
     rows, columns = SKY_MASK_SHAPE
     small: NDArray[np.uint8] = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
