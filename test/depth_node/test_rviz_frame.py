@@ -27,7 +27,7 @@ from depth_node.tools.rviz_frame import FrameTree
 needs_tf2_msgs = pytest.mark.skipif(
     importlib.util.find_spec("tf2_msgs") is None, reason="needs tf2_msgs of a ROS machine; it is not on PyPI"
 )
-FIRST_S = 0.5  # --wait of the processes here
+WAIT_S = 0.5  # --wait of the processes here
 
 
 def rotation_matrix(q: Any) -> np.ndarray[Any, Any]:
@@ -192,7 +192,7 @@ def test_where_tf_connects_the_camera_nothing_is_published(robot: Robot, tmp_pat
 @needs_tf2_msgs
 def test_where_tf_does_not_know_the_camera_it_gets_a_transform(robot: Robot, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    arguments = ["--fixed-frame", "world", "--wait", str(FIRST_S), *namespace_arguments(robot)]
+    arguments = ["--fixed-frame", "world", "--wait", str(WAIT_S), *namespace_arguments(robot)]
     with rviz_frame_process(log, *arguments) as process:
         robot.wait(lambda: ("world", "unknown_camera") in robot.edges(), lambda: robot.show_depth("unknown_camera"))
         rotation = robot.transforms[-1].transform.rotation
@@ -201,14 +201,14 @@ def test_where_tf_does_not_know_the_camera_it_gets_a_transform(robot: Robot, tmp
         robot.wait(lambda: "has two parents now" in log.read_text())
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    assert f"within {FIRST_S:g} s: publishing 'world' -> 'unknown_camera'" in log.read_text()
+    assert f"within {WAIT_S:g} s: publishing 'world' -> 'unknown_camera'" in log.read_text()
 
 
 @needs_tf2_msgs
 def test_a_camera_in_another_tree_gets_no_second_parent(robot: Robot, tmp_path: Path) -> None:
     log = tmp_path / "log"
     robot.publish_transform("/tf_static", "chassis", "front_camera")
-    arguments = ["--fixed-frame", "world", "--wait", str(FIRST_S), *namespace_arguments(robot)]
+    arguments = ["--fixed-frame", "world", "--wait", str(WAIT_S), *namespace_arguments(robot)]
     with rviz_frame_process(log, *arguments) as process:
         robot.wait(lambda: process.poll() is not None, lambda: robot.show_depth("front_camera"))
         assert process.returncode == 0
