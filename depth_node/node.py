@@ -35,6 +35,7 @@ from depth_node.outputs import Outputs
 from depth_node.pipeline import DepthPipeline
 from depth_node.rate_limit import RateLimiter
 from depth_node.resources import find_model
+from depth_node.ros_logging import RosLogHandler
 from depth_node.ros_parameters import changed_settings, declare_settings
 from depth_node.services import EnableService, SnapshotService, snapshot_directory
 from depth_node.statistics import Statistics
@@ -76,6 +77,7 @@ class DepthNode(LifecycleNode):
         self._active: _Active | None = None
 
         super().__init__("depth_node")
+        self._log_handler = RosLogHandler(self)
         self._settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
@@ -144,6 +146,7 @@ class DepthNode(LifecycleNode):
         """End all threads before the node."""
         self._stop_work("the node is shutting down")
         self._snapshots.close()
+        self._log_handler.close()
         super().destroy_node()
 
     def _fail(self, reason: str) -> TransitionCallbackReturn:

@@ -27,6 +27,7 @@ MAY_IMPORT_ROS = {
     "node.py",
     "inputs.py",
     "services.py",
+    "ros_logging.py",
     "frame_handler.py",
     "outputs.py",
     "ros_parameters.py",
