@@ -248,7 +248,7 @@ def to_markdown() -> str:
         f"Parameters that can be changed *{UNCONFIGURED}* take effect with the next `configure`:",
         "`ros2 lifecycle set /depth_node deactivate`, `cleanup`, then set them, `configure`, `activate`.",
         "",
-        "Beside these, the node has `qos_overrides.TOPIC.publisher.reliability`, `.depth` and `.history` (the same with",
+        "Beside these, the node has `qos_overrides.TOPIC.publisher.reliability`, `.depth`, `.history` (the same with",
         "`.subscription.`; TOPIC in full, like `/depth/image`), `diagnostic_updater.period` (s, 1.0),",
         "`diagnostic_updater.use_fqn` (true), and ROS's own `use_sim_time`; all but the last are read once.",
         "",
