@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,14 @@ logger = logging.getLogger("replay")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0 when the bag was played to its end.
+    """Exit code 0 when the bag was played to its end, or until Ctrl-C, which is how a loop ends.
 
     Raises:
         DepthNodeError: the bag cannot be read, lacks a topic, or nobody subscribed in time.
     """
     arguments = parse_arguments(remove_ros_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
-    with open_bag(arguments.bag) as bag, ros_node(argv) as node:
+    with suppress(KeyboardInterrupt), open_bag(arguments.bag) as bag, ros_node(argv) as node:
         publishers = create_publishers(node, bag, arguments.topic)
         clock = node.create_publisher(Clock, "/clock", 10) if arguments.clock else None
         if arguments.wait_for_subscribers is not None:

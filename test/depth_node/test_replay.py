@@ -131,7 +131,7 @@ def test_loop_repeats_the_stamps_clock_follows_and_interrupt_ends(listen: Any, d
         listener.executor.spin_once(timeout_sec=0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=10)
-    assert process.returncode == 130
+    assert process.returncode == 0
     assert b"Traceback" not in output
     stamps = [nanoseconds(message) for _, message in listener.received["/image"]]
     assert stamps[:20] == [START_NS + (number % 10) * PERIOD_NS for number in range(20)]
