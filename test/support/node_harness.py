@@ -152,7 +152,7 @@ class Client:
         def answered() -> list[Any]:
             message = self.send(make())
             sent[stamp_ns(message)] = message
-            self.wait_for_at_most(0.2, answers)
+            self.wait_for_at_most(0.1, answers)
             return answers()
 
         result = self.wait(answered)[-1]

@@ -1,0 +1,76 @@
+"""SIGINT and SIGTERM end a real node at any moment: at once, and cleanly."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+
+from node_harness import OUTPUTS, Client, NodeProcess, grey_image
+
+pytestmark = pytest.mark.usefixtures("private_ros_domain")
+
+
+def has_loaded(library: str) -> Callable[[NodeProcess, Client], None]:
+    """While the libraries load one after the other: seen from outside, in the map of the process's memory."""
+
+    def wait(process: NodeProcess, client: Client) -> None:
+        maps = Path(f"/proc/{process.process.pid}/maps")
+        client.wait(lambda: library in maps.read_text())
+
+    return wait
+
+
+def is_idle(process: NodeProcess, client: Client) -> None:
+    client.wait_until_active()
+    client.spin(0.3)
+
+
+def is_in_a_frame(process: NodeProcess, client: Client) -> None:
+    client.wait_until_active()
+    client.subscribe(*OUTPUTS)
+    client.send_until_answered("points", lambda: grey_image(client.header(), width=1242, height=375))
+    for _ in range(5):
+        client.send(grey_image(client.header(), width=1242, height=375))
+
+
+def is_in_a_transition(process: NodeProcess, client: Client) -> None:
+    client.wait_until_active()
+    for number in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert client.transition(number)
+    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    client.call_async(ChangeState, "change_state", request)
+    client.spin(0.01)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(has_loaded("_multiarray_umath"), id="imports numpy"),
+        pytest.param(has_loaded("cv2.abi3.so"), id="imports cv2"),
+        pytest.param(has_loaded("rmw_fastrtps"), id="starts the middleware"),
+        pytest.param(has_loaded("libopenvino"), id="loads the model"),
+        pytest.param(is_idle, id="active"),
+        pytest.param(is_in_a_frame, id="in a frame"),
+        pytest.param(is_in_a_transition, id="in a transition"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_at_any_moment(
+    start: Callable[..., Any], moment: Callable[[NodeProcess, Client], None], number: int
+) -> None:
+    with start() as (process, client):
+        moment(process, client)
+        code, seconds = process.stop(number)
+        assert code == 0
+        assert seconds < 2
+        assert "Traceback" not in process.log
+        assert "rror" not in process.log
