@@ -26,23 +26,30 @@ def encoded_image(rgb: NDArray[np.uint8], jpeg_quality: int) -> rr.EncodedImage:
     return rr.EncodedImage(contents=encoded.tobytes(), media_type=rr.components.MediaType.JPEG)
 
 
-def depth_image(message: Any, color_max_depth: float, half_precision: bool = False) -> rr.DepthImage:
+def depth_image(message: Any, color_max_depth: float, is_compact: bool = False) -> rr.DepthImage:
     """Depth of a 32FC1 image (metres, NaN invalid) or a 16UC1 image (millimetres, 0 invalid), as REP 118 has them.
 
     color_max_depth: metres at the end of the colour scale, which is the same for every frame.
-    half_precision: metres as float16, less than half the bytes on the wire, at most 0.05 % off; 16UC1 stays as it is.
+    is_compact: metres as float16, of 9 significant bits, which compress to a quarter; 16UC1 stays as it is.
 
     Raises:
         ImageError: another encoding, or data that does not fit the size.
     """
     depth = depth_pixels(message)
     meter = MILLIMETERS_PER_METER if depth.dtype == np.uint16 else 1.0
-    if half_precision and depth.dtype == np.float32:
-        with np.errstate(over="ignore"):  # beyond 65 km: infinite
-            depth = depth.astype(np.float16)
+    if is_compact and depth.dtype == np.float32:
+        depth = _compact(depth)
     return rr.DepthImage(
         depth, meter=meter, colormap=rr.components.Colormap.Turbo, depth_range=(0.0, color_max_depth * meter)
     )
+
+
+def _compact(depth: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Rounded to multiples of 2^-8 of the power of two below, at most 0.2 % off; LZ4 finds the zeros."""
+    bits = depth.view(np.uint32)
+    rounded = ((bits + np.uint32(1 << 14)) & np.uint32(0xFFFF8000)).view(np.float32)
+    with np.errstate(over="ignore"):  # beyond 65 km: infinite
+        return np.where(np.isnan(depth), np.float32(np.nan), rounded).astype(np.float16)
 
 
 def confidence_image(message: Any) -> rr.Image:

@@ -1,34 +1,19 @@
-"""Show what a depth node sees, live in a browser on any machine of the network, or save it as a recording.
-
-Examples:
-  view                                              image, depth, cloud, intrinsics and status of /depth_node
-  view --namespace /front --no-cloud --max-rate 2   the node in /front, on a slow network
-  view --image /camera/image_raw/compressed         the camera's own image instead of the node's rgb/image_rect
-  view --save drive.rrd --max-rate 0                record every frame, without a viewer; open it with: rerun drive.rrd
-  view --bind 127.0.0.1                             for this machine only, or through ssh -L 9090:localhost:9090
-                                                    -L 9876:localhost:9876
-
-Start it on the robot, beside the node: images stay on the machine until they are compressed. Only what is shown is
-subscribed, since the node computes only what somebody listens to. ROS arguments go last, behind --ros-args.
-"""
+"""The tool `view`: a ROS node that hears a depth node, and a Rerun recording that is served or saved."""
 
 from __future__ import annotations
 
 import argparse
-import ipaddress
-import math
-import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depth_node.errors import DepthNodeError
+from depth_node.tools.view.options import ALL_ADDRESSES, image_topic, parse_arguments
 
 if TYPE_CHECKING:
     import rerun as rr
@@ -36,8 +21,6 @@ if TYPE_CHECKING:
     from depth_node.tools.view.scene import SceneOptions
     from depth_node.tools.view.subscriber import Subscriber
 
-ALL_ADDRESSES = "0.0.0.0"
-VIEWER_DEFAULTS = {"port": 9090, "grpc_port": 9876, "bind": ALL_ADDRESSES, "host": [], "memory_limit": "256MB"}
 SPIN_SECONDS = 0.1  # Python sees a signal only between two waits of the executor
 SILENCE_SECONDS = 5.0
 
@@ -96,100 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line without its ROS arguments."""
-    summary, _, details = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="view", description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    what = parser.add_argument_group("what is shown")
-    what.add_argument("--namespace", default="", metavar="NS", help="namespace of the depth node (default: /)")
-    what.add_argument(
-        "--image",
-        default="rgb/image_rect",
-        metavar="TOPIC",
-        help="image topic (default: rgb/image_rect of the node, the image that depth is registered with)",
-    )
-    what.add_argument(
-        "--image-transport",
-        choices=("raw", "compressed"),
-        help="compressed adds /compressed to the image topic (default: raw, unless the topic ends so)",
-    )
-    what.add_argument(
-        "--cloud",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="show the node's coloured cloud; without it the viewer back-projects depth, for half the data "
-        "(default: --cloud)",
-    )
-    what.add_argument("--confidence", action="store_true", help="show depth/confidence, of models that have it")
-    what.add_argument("--scan", action="store_true", help="show scan, where the node's parameter scan is true")
-    what.add_argument(
-        "--color-max-depth",
-        type=_number(above=0),
-        default=80.0,
-        metavar="M",
-        help="depth at the end of the colour scale, in metres (default: 80)",
-    )
-    where = parser.add_argument_group("where to")
-    where.add_argument("--save", type=Path, metavar="FILE.rrd", help="write a recording instead of serving a viewer")
-    where.add_argument(
-        "--duration", type=_number(above=0), default=math.inf, metavar="SECONDS", help="end after so long"
-    )
-    where.add_argument("--port", type=_port, help="of the page (default: 9090)")
-    where.add_argument("--grpc-port", type=_port, help="of the data that the page loads (default: 9876)")
-    where.add_argument(
-        "--bind",
-        type=_ipv4,
-        metavar="ADDRESS",
-        help="listen on this IPv4 address only (default: 0.0.0.0, all; whoever reaches the ports sees the camera)",
-    )
-    where.add_argument(
-        "--host",
-        action="append",
-        metavar="NAME",
-        help="a name by which browsers reach this machine, beside its own name and addresses; repeat for more",
-    )
-    how_much = parser.add_argument_group("how much data")
-    how_much.add_argument(
-        "--max-rate",
-        type=_number(at_least=0),
-        default=5.0,
-        metavar="HZ",
-        help="frames a second, the same ones on all topics; 0 shows all (default: 5)",
-    )
-    how_much.add_argument(
-        "--jpeg-quality", type=_integer(1, 100), default=80, metavar="Q", help="of the images, 1 to 100 (default: 80)"
-    )
-    how_much.add_argument(
-        "--max-points",
-        type=_integer(1, 100_000_000),
-        default=40_000,
-        metavar="N",
-        help="thin out larger clouds (default: 40000)",
-    )
-    how_much.add_argument(
-        "--memory-limit",
-        metavar="SIZE",
-        help="what is kept for browsers that come later, as in 256MB or 5%%; the oldest goes first (default: 256MB)",
-    )
-    arguments = parser.parse_args(argv)
-    for name, default in VIEWER_DEFAULTS.items():
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, default)
-        elif arguments.save is not None:
-            parser.error(f"--{name.replace('_', '-')} goes with a viewer, not with --save")
-    return arguments
-
-
-def image_topic(arguments: argparse.Namespace) -> str:
-    """The image topic as image_transport names it: with `/compressed` behind it for compressed images."""
-    topic: str = arguments.image
-    if arguments.image_transport == "compressed" and not topic.endswith("/compressed"):
-        return f"{topic}/compressed"
-    return topic
-
-
 def save_to(recording: rr.RecordingStream, path: Path, options: SceneOptions) -> None:
     """Begin a recording file.
 
@@ -214,45 +103,32 @@ def serving(recording: rr.RecordingStream, arguments: argparse.Namespace, option
     """
     import rerun as rr
 
+    from depth_node.tools.view.relay import Relay
     from depth_node.tools.view.scene import blueprint
-    from depth_node.tools.view.web_page import WebPage, load_assets, own_host_names
+    from depth_node.tools.view.web_page import WebPage, free_port, load_assets, own_host_names
 
     bind, grpc_port = arguments.bind, arguments.grpc_port
     names = [*arguments.host, *own_host_names()]
-    check_port_is_free(bind, grpc_port)
-    page = WebPage(load_assets(), bind, arguments.port, grpc_port, names)
-    try:
+    data_port = free_port()
+    with (
+        closing(Relay(bind, grpc_port, data_port)),
+        closing(WebPage(load_assets(), bind, arguments.port, grpc_port, names)),
+    ):
         # Newest first: who comes late sees the present before the past. Data on another port is another origin.
         sink = rr.GrpcServerSink(
-            bind,
-            grpc_port,
+            "127.0.0.1",
+            data_port,
             server_memory_limit=arguments.memory_limit,
             newest_first=True,
-            cors_allow_origin=[f"http://{name}:{page.port}" for name in names],
+            cors_allow_origin=[f"http://{name}:{arguments.port}" for name in names],
         )
         try:
             recording.set_sinks(sink, default_blueprint=blueprint(options))
         except RuntimeError as error:
-            raise DepthNodeError(f"cannot serve data on {bind}:{grpc_port}: {error}") from error
+            raise DepthNodeError(f"cannot serve data: {error}") from error
         first = arguments.host[:1] or (names[:3] if bind == ALL_ADDRESSES else [bind])
-        print(f"Open in a browser: {'   or   '.join(f'http://{name}:{page.port}' for name in first)}", flush=True)
+        print(f"Open in a browser: {'   or   '.join(f'http://{name}:{arguments.port}' for name in first)}", flush=True)
         yield
-    finally:
-        page.close()
-
-
-def check_port_is_free(bind: str, port: int) -> None:
-    """Rerun's server reports a port that is taken in its log only.
-
-    Raises:
-        DepthNodeError: it is taken, or the address is not one of this machine.
-    """
-    try:
-        socket.create_server((bind, port)).close()
-    except OSError as error:
-        raise DepthNodeError(
-            f"cannot serve data on {bind}:{port}: {os.strerror(error.errno or 0)}; choose another --grpc-port"
-        ) from error
 
 
 def spin(
@@ -279,35 +155,3 @@ def signals_set(is_stopped: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _number(above: float = -math.inf, at_least: float = -math.inf) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = float(text)
-        if not (value > above and value >= at_least and value < math.inf):
-            limit = f"more than {above:g}" if above > -math.inf else f"{at_least:g} or more"
-            raise argparse.ArgumentTypeError(f"{text}; expected {limit}")
-        return value
-
-    return number
-
-
-def _integer(lowest: int, highest: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = int(text)
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{text}; expected {lowest} to {highest}")
-        return value
-
-    return integer
-
-
-_port = _integer(1, 65535)
-_port.__name__ = "port"  # what argparse calls a text that is none
-
-
-def _ipv4(text: str) -> str:
-    return str(ipaddress.IPv4Address(text))
-
-
-_ipv4.__name__ = "IPv4 address"

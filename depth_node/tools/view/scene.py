@@ -30,6 +30,8 @@ STATUS = "status"
 STAMP = "ros_stamp"  # timeline: the stamps of the images
 ARRIVAL = "log_time"  # timeline that Rerun adds: when a message came in
 
+CATCH_UP_SECONDS = 0.1
+
 _SERIES = {
     "intrinsics/fx": ("fx", (228, 26, 28)),
     "intrinsics/fy": ("fy", (255, 127, 0)),
@@ -73,6 +75,14 @@ class Scene:
         recording.log(OPTICAL, rr.ViewCoordinates.RDF, static=True)
         for entity, (name, color) in _SERIES.items():
             recording.log(f"{PLOTS}/{entity}", rr.SeriesLines(names=name, colors=color), static=True)
+
+    def has_caught_up(self) -> bool:
+        """Whether all that was logged is on its way to the viewers; else logging more would fill memory, then block."""
+        try:
+            self._recording.flush(timeout_sec=CATCH_UP_SECONDS)
+        except RuntimeError:
+            return False
+        return True
 
     def add_image(self, rgb: NDArray[np.uint8], stamp: int) -> None:
         """An image uint8 [H, W, 3], in the size of depth if both have one aspect ratio. `stamp` in ns."""

@@ -72,7 +72,7 @@ class Subscriber:
     def _subscribe(self, message_type: type, topic: str, show: Show) -> None:
         def receive(message: Any) -> None:
             stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            if not self._selector.admits(topic, stamp):
+            if not self._selector.admits(topic, stamp) or not self._scene.has_caught_up():
                 return
             try:
                 show(message, stamp)

@@ -154,9 +154,7 @@ def load_assets() -> dict[str, Asset]:
     Raises:
         DepthNodeError: they did not come.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", _SERVE_ASSETS, str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         try:
@@ -180,6 +178,14 @@ def _load_asset(url: str, process: subprocess.Popen[bytes]) -> Asset:
         # Level 1: a third of the size after half a second; higher levels take long for little.
         body = gzip.compress(content, compresslevel=1, mtime=0)
         return Asset(content_type, body, f'"{sha256(content).hexdigest()[:32]}"')
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on, for servers that do not say which one they were given."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def own_host_names() -> list[str]:
