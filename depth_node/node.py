@@ -30,6 +30,7 @@ from depth_node.errors import DepthNodeError, ParameterError
 from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
 from depth_node.input_stream import HEAVY_LOSS, StampReport
 from depth_node.inputs import Inputs, stamp_ns
+from depth_node.memory import keep_freed_memory
 from depth_node.model import read_model
 from depth_node.outputs import Outputs
 from depth_node.pipeline import DepthPipeline
@@ -291,6 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: is_stopped.set())
+    keep_freed_memory()
     use_shipped_fastdds_profile()
     # rclpy's own handlers would shut ROS down under whatever the worker is publishing.
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
