@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -282,27 +281,26 @@ def test_two_publishers_on_one_topic(start: Callable[..., Any]) -> None:
                 np.testing.assert_allclose(depth_of(result), expected_depth(grey), rtol=1e-5)
         client.wait(lambda: "two publishers on the topic" in process.log)
         assert process.log.count("two publishers on the topic") == 1
-        assert process.log.count("changed from frame 'front' to 'rear'") == 1
+        assert process.log.count("the images changed from frame") == 1
         assert "lost" not in process.log
 
 
 def test_heavy_loss_is_said_once(start: Callable[..., Any]) -> None:
-    """The process is stopped again and again, so that images at a steady rate are lost on their way to it."""
+    """Images at a steady rate by their stamps, but in bursts, of which a queue of one keeps little."""
     with start() as (process, client):
         client.wait_until_active()
         client.subscribe("depth/image")
         assert_depth_is_right(client)
-        start_ns = (FIRST_STAMP_S + 1000) * 1_000_000_000
-        for number in range(160):
-            if number % 4 in (0, 2):
-                process.process.send_signal(signal.SIGSTOP if number % 4 == 0 else signal.SIGCONT)
-            client.send(image_at(start_ns + number * 33_000_000))
-            client.spin(0.02)
+        first = (FIRST_STAMP_S + 1000) * 1_000_000_000
+        for number in range(400):
+            client.send(image_at(first + number * 33_000_000))
+            if number % 10 == 9:
+                client.spin(0.02)
         assert_depth_is_right(client)
         client.wait(lambda: "config/fastdds.xml" in process.log)
         assert process.log.count("of the recent images were lost between their publisher and this node") == 1
         assert process.log.count("config/fastdds.xml") == 1
         values = client.diagnostic_values()
         assert int(values["errors_images_lost"]) > 1
-        assert int(values["frames_dropped"]) > 30
+        assert int(values["frames_dropped"]) > 80
         assert client.diagnostics[-1].level == b"\x01"

@@ -51,19 +51,26 @@ def is_in_a_transition(process: NodeProcess, client: Client) -> None:
     client.spin(0.01)
 
 
+MOMENTS = {
+    "imports numpy": (has_loaded("_multiarray_umath"), [signal.SIGINT, signal.SIGTERM]),
+    "imports cv2": (has_loaded("cv2.abi3.so"), [signal.SIGINT, signal.SIGTERM]),
+    "starts the middleware": (has_loaded("rmw_fastrtps"), [signal.SIGINT, signal.SIGTERM]),
+    # From here on, both have the same handler.
+    "loads the model": (has_loaded("libopenvino"), [signal.SIGTERM]),
+    "active": (is_idle, [signal.SIGINT]),
+    "in a frame": (is_in_a_frame, [signal.SIGTERM]),
+    "in a transition": (is_in_a_transition, [signal.SIGINT]),
+}
+
+
 @pytest.mark.parametrize(
-    "moment",
+    ("moment", "number"),
     [
-        pytest.param(has_loaded("_multiarray_umath"), id="imports numpy"),
-        pytest.param(has_loaded("cv2.abi3.so"), id="imports cv2"),
-        pytest.param(has_loaded("rmw_fastrtps"), id="starts the middleware"),
-        pytest.param(has_loaded("libopenvino"), id="loads the model"),
-        pytest.param(is_idle, id="active"),
-        pytest.param(is_in_a_frame, id="in a frame"),
-        pytest.param(is_in_a_transition, id="in a transition"),
+        pytest.param(moment, number, id=f"{name}, {number.name}")
+        for name, (moment, numbers) in MOMENTS.items()
+        for number in numbers
     ],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_at_any_moment(
     start: Callable[..., Any], moment: Callable[[NodeProcess, Client], None], number: int
 ) -> None:
