@@ -15,8 +15,10 @@ SHARE = Path("share") / NAME
 ROS = ["ros-rclpy[fastrtps]", "ros-common-interfaces"]
 CPU = ["openvino", "onnxruntime"]
 TOOLS = ["rosbags", "rich", "pillow"]
+VIEW = ["rerun-sdk"]
+BENCH = ["psutil", "matplotlib"]
 TRAIN = ["torch", "torchvision", "timm", "lightning", "tensorboard", "jsonargparse[signatures]", "onnxruntime", *TOOLS]
-TEST = ["pytest", "pytest-timeout", "hypothesis", "scipy", "ruff", "mypy", "types-PyYAML"]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "scipy", "ruff", "mypy", "types-PyYAML", *BENCH, *VIEW]
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -49,6 +51,8 @@ setup(
         "ros": ROS,
         "cpu": CPU,
         "tools": TOOLS,
+        "view": VIEW,
+        "bench": BENCH,
         "tensorrt": ["tensorrt", "cuda-python"],
         "train": TRAIN,
         "test": TEST,
