@@ -78,6 +78,13 @@ def test_replay_is_depth_with_a_bag_on_its_time() -> None:
     assert [value.text for value in replay["use_sim_time"].default_value] == ["true"]
 
 
+def test_the_pages_name_arguments_that_exist() -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    lines = [line for page in pages for line in page.read_text().splitlines() if "--ros-args" not in line]
+    named = {name for line in lines if " -r " not in line for name in re.findall(r"\b([a-z_]+):=", line)}
+    assert {"image", "bag", "params_file"} <= named <= DEPTH_ARGUMENTS
+
+
 def test_fast_dds_profile_is_the_users_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     profile = runpy.run_path(str(DEPTH))["fast_dds_profile"]
     for name in PROFILE_VARIABLES:
