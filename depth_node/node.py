@@ -194,7 +194,8 @@ class DepthNode(LifecycleNode):
         if self._active is None:
             return
         now = self._statistics.clock()
-        self._statistics.frame_received(missed, self.get_clock().now().nanoseconds * 1e-9 - stamp_ns(message) * 1e-9)
+        age = (self.get_clock().now().nanoseconds - stamp_ns(message)) * 1e-9
+        self._statistics.frame_received(missed, None if report.kind == "stamp_zero" else age)
         self._stream = report
         if report.kind is not None:
             self._active.handler.report(report.kind, report.message)

@@ -65,9 +65,8 @@ class Resources:
 
 def resources_of(process: NodeProcess) -> Resources:
     folder = Path(f"/proc/{process.process.pid}")
-    pages = int((folder / "statm").read_text().split()[1])
     threads, descriptors = (sum(1 for _ in (folder / name).iterdir()) for name in ("task", "fd"))
-    return Resources(pages * 4096 / 1e6, threads, descriptors)
+    return Resources(process.resident_mb, threads, descriptors)
 
 
 @pytest.mark.parametrize(

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 pytest.importorskip("rclpy")
 
-from builtin_interfaces.msg import Time
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from node_harness import (
-    FIRST_STAMP_S,
-    FRAME_ID,
     HEIGHT,
     PRIOR,
     WIDTH,
     Client,
     NodeProcess,
+    assert_depth_is_right,
     depth_of,
     expected_depth,
     grey_image,
-    stamp_ns,
 )
 
 pytestmark = pytest.mark.usefixtures("private_ros_domain")
-
-HOUR_NS = 3_600_000_000_000
-
-
-def image_at(stamp: int, grey: int = 100, frame_id: str = FRAME_ID) -> Image:
-    """Stamp in nanoseconds."""
-    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
-    return grey_image(Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame_id), grey)
 
 
 def image_of(client: Client, pixels: NDArray[np.uint8], encoding: str) -> Image:
@@ -48,19 +35,6 @@ def image_of(client: Client, pixels: NDArray[np.uint8], encoding: str) -> Image:
     message = Image(header=client.header(), height=height, width=width, encoding=encoding, step=pixels.strides[0])
     message.data.frombytes(pixels.tobytes())
     return message
-
-
-def assert_depth_is_right(client: Client, grey: int = 100, scale: float = 1.0) -> None:
-    """A good image gets its depth, to the last pixel and with its own header."""
-    sent, result = client.send_until_answered("depth/image", lambda: grey_image(client.header(), grey))
-    assert result.header == sent.header
-    assert (result.width, result.height) == (WIDTH, HEIGHT)
-    np.testing.assert_allclose(depth_of(result), scale * expected_depth(grey), rtol=1e-5)
-
-
-def resident_megabytes(process: NodeProcess) -> float:
-    pages = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
 
 
 def test_damaged_images(start: Callable[..., Any]) -> None:
@@ -93,12 +67,12 @@ def test_damaged_images(start: Callable[..., Any]) -> None:
         client.wait_until_active()
         client.subscribe("depth/image")
         assert_depth_is_right(client)
-        before = resident_megabytes(process)
+        before = process.resident_mb
         for number, (_, _, make) in enumerate(faults):
             client.send(make())
             client.spin(0.1)  # else the next image could take its place
             assert_depth_is_right(client, grey=number)
-        assert resident_megabytes(process) - before < 20
+        assert process.resident_mb - before < 20
 
         values = client.diagnostic_values()
         kinds = [kind for kind, _, _ in faults]
@@ -107,6 +81,51 @@ def test_damaged_images(start: Callable[..., Any]) -> None:
             assert sum(process.log.count(said) for k, said, _ in faults if k == kind) == 1
         assert all_images_are_accounted_for(values)
         assert client.diagnostics[-1].level == b"\x01"
+        assert "Traceback" not in process.log
+
+
+def test_damaged_compressed_images(start: Callable[..., Any]) -> None:
+    """The size that a file claims is refused before it is allocated."""
+    grey = np.full((HEIGHT, WIDTH), 200, np.uint8)
+    png, jpeg = (cv2.imencode(suffix, grey)[1].tobytes() for suffix in (".png", ".jpg"))
+    large = png[:16] + struct.pack(">II", 20_000, 20_000) + png[24:]
+    frame_header = jpeg.index(b"\xff\xc0") + 5
+    large_jpeg = jpeg[:frame_header] + struct.pack(">HH", 20_000, 20_000) + jpeg[frame_header + 4 :]
+    faults = [
+        ("compressed", b""),
+        ("compressed", b"no image"),
+        ("compressed", png[:30]),
+        ("compressed", png[: len(png) // 2]),
+        ("compressed", jpeg[: len(jpeg) // 2]),
+        ("compressed", jpeg[:100] + b"\x00" * 200),
+        ("size", large),
+        ("size", large_jpeg),
+        ("size", png[:16] + struct.pack(">II", 0, 0) + png[24:]),
+        ("size", png[:16] + struct.pack(">II", 2**32 - 1, 2**32 - 1) + png[24:]),
+    ]
+    options = {"image_transport": "compressed", "image_topic": "image/compressed"}
+    with start(image_type=CompressedImage, **options) as (process, client):
+
+        def compressed(data: bytes = png) -> CompressedImage:
+            message = CompressedImage(header=client.header(), format="png")
+            message.data.frombytes(data)
+            return message
+
+        client.wait_until_active()
+        client.subscribe("depth/image")
+        client.send_until_answered("depth/image", compressed)
+        before = process.resident_mb
+        for _, data in faults:
+            client.send(compressed(data))
+            client.spin(0.1)
+            _, result = client.send_until_answered("depth/image", compressed)
+            np.testing.assert_allclose(depth_of(result), expected_depth(200), rtol=1e-5)
+        assert process.resident_mb - before < 20
+        values = client.diagnostic_values()
+        for kind in ("compressed", "size"):
+            assert 1 <= int(values[f"errors_{kind}"]) <= [k for k, _ in faults].count(kind)
+        assert process.log.count("others of this kind are only counted") == 2
+        assert all_images_are_accounted_for(values)
         assert "Traceback" not in process.log
 
 
@@ -212,95 +231,3 @@ def test_stream_changes_in_midstream(start: Callable[..., Any]) -> None:
         assert process.log.count("changed from frame 'camera_optical' to 'rear_camera'") == 1
         assert process.log.count("in mid-stream") == 2
         assert "Traceback" not in process.log
-
-
-def test_stamps_that_jump_stand_still_or_are_zero(start: Callable[..., Any]) -> None:
-    """Each image keeps its very stamp; the log says once what is wrong with them."""
-    first = (FIRST_STAMP_S + 1000) * 1_000_000_000 + 7
-    stamps = [first + n * 50_000_000 for n in range(5)]
-    stamps += [stamp - HOUR_NS for stamp in stamps]
-    stamps += [first + HOUR_NS, first + HOUR_NS, first + HOUR_NS, 0, 0, first]
-    with start() as (process, client):
-        client.wait_until_active()
-        client.subscribe("depth/image")
-        assert_depth_is_right(client)
-        client.received["depth/image"].clear()
-        for number, stamp in enumerate(stamps):
-            client.send(image_at(stamp, grey=10 * number))
-            client.wait(lambda n=number: len(client.received["depth/image"]) == n + 1)
-        for number, result in enumerate(client.received["depth/image"]):
-            assert stamp_ns(result) == stamps[number]
-            np.testing.assert_allclose(depth_of(result), expected_depth(10 * number), rtol=1e-5)
-        for said in ("went back by 3600.200 s", "stand still", "have no stamp (zero)"):
-            assert process.log.count(said) == 1
-        assert "lost" not in process.log
-        values = client.diagnostic_values()
-        assert (values["errors_stamp_repeated"], values["errors_stamp_zero"]) == ("2", "2")
-
-
-def test_simulated_clock_that_loops(start: Callable[..., Any]) -> None:
-    with start("-p", "use_sim_time:=true") as (process, client):
-        client.wait_until_active()  # although there is no /clock
-        client.subscribe("depth/image")
-        clock = client.publisher("/clock", Clock)
-        for _ in range(3):
-            for tick in range(1, 11):
-                now = Time(sec=tick)
-                clock.publish(Clock(clock=now))
-                client.send(grey_image(Header(stamp=now, frame_id=FRAME_ID)))
-                client.spin(0.05)
-        client.spin(0.2)
-        answered = [result.header.stamp.sec for result in client.received["depth/image"]]
-        assert sum(b < a for a, b in pairwise(answered)) == 2
-        assert len(answered) > 20
-        values = client.diagnostic_values()  # at 1 Hz of real time, although the clock stands still
-        assert int(values["errors_stamp_backward"]) == 2
-        assert process.log.count("went back by 9.000 s") == 1
-        assert "lost" not in process.log
-        assert_depth_is_right(client)
-
-
-def test_two_publishers_on_one_topic(start: Callable[..., Any]) -> None:
-    """Both get their own depth in their own frame; the log names the mistake, and calls nothing lost."""
-    with start() as (process, client):
-        client.wait_until_active()
-        client.subscribe("depth/image")
-        other = client.publisher("image", Image)
-        client.wait(other.get_subscription_count)
-        start_ns = FIRST_STAMP_S * 1_000_000_000
-        for number in range(30):
-            client.send(image_at(start_ns + number * 50_000_000, 100, "front"))
-            client.spin(0.02)
-            other.publish(image_at(start_ns + HOUR_NS + number * 50_000_000, 200, "rear"))
-            client.spin(0.02)
-        greys = {"front": 100, "rear": 200}
-        for frame_id, grey in greys.items():
-            results = [r for r in client.received["depth/image"] if r.header.frame_id == frame_id]
-            assert len(results) > 15
-            for result in results:
-                np.testing.assert_allclose(depth_of(result), expected_depth(grey), rtol=1e-5)
-        client.wait(lambda: "two publishers on the topic" in process.log)
-        assert process.log.count("two publishers on the topic") == 1
-        assert process.log.count("the images changed from frame") == 1
-        assert "lost" not in process.log
-
-
-def test_heavy_loss_is_said_once(start: Callable[..., Any]) -> None:
-    """Images at a steady rate by their stamps, but in bursts, of which a queue of one keeps little."""
-    with start() as (process, client):
-        client.wait_until_active()
-        client.subscribe("depth/image")
-        assert_depth_is_right(client)
-        first = (FIRST_STAMP_S + 1000) * 1_000_000_000
-        for number in range(400):
-            client.send(image_at(first + number * 33_000_000))
-            if number % 10 == 9:
-                client.spin(0.02)
-        assert_depth_is_right(client)
-        client.wait(lambda: "config/fastdds.xml" in process.log)
-        assert process.log.count("of the recent images were lost between their publisher and this node") == 1
-        assert process.log.count("config/fastdds.xml") == 1
-        values = client.diagnostic_values()
-        assert int(values["errors_images_lost"]) > 1
-        assert int(values["frames_dropped"]) > 80
-        assert client.diagnostics[-1].level == b"\x01"

@@ -57,6 +57,12 @@ class NodeProcess:
     def log(self) -> str:
         return self._log.read_text()
 
+    @property
+    def resident_mb(self) -> float:
+        """Memory that it has in use, in megabytes."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
     def stop(self, number: int = signal.SIGINT) -> tuple[int, float]:
         """Exit code, and seconds from the signal to the end."""
         started = time.monotonic()
@@ -261,3 +267,11 @@ def expected_depth(grey: int) -> float:
 def depth_of(image: Image) -> NDArray[np.float32]:
     """float32 [H, W] of a 32FC1 image."""
     return np.frombuffer(image.data, np.float32).reshape(image.height, image.width)
+
+
+def assert_depth_is_right(client: Client, grey: int = 100, scale: float = 1.0) -> None:
+    """A good image gets its depth, to the last pixel and with its own header."""
+    sent, result = client.send_until_answered("depth/image", lambda: grey_image(client.header(), grey))
+    assert result.header == sent.header
+    assert (result.width, result.height) == (WIDTH, HEIGHT)
+    np.testing.assert_allclose(depth_of(result), scale * expected_depth(grey), rtol=1e-5)
