@@ -175,6 +175,7 @@ class DepthNode(LifecycleNode):
     def _stop_work(self, reason: str) -> None:
         self._snapshots.cancel(reason)
         self._silent_periods = 0
+        self._stream = StampReport()
         if self._active is not None:
             self._active.inputs.destroy()
             if self._active.worker.stop():

@@ -35,8 +35,11 @@ class Rectification:
         if self.target.is_distorted:
             raise CameraError("an image can be rectified only for a camera without distortion")
         rotation = np.array(self.rotation)
-        if rotation.shape != (9,) or not np.allclose(
-            rotation.reshape(3, 3) @ rotation.reshape(3, 3).T, np.eye(3), atol=1e-3
+        # The largest entry first: NaN and what would overflow end there.
+        if (
+            rotation.shape != (9,)
+            or not np.abs(rotation).max() < 1.01
+            or not np.allclose(rotation.reshape(3, 3) @ rotation.reshape(3, 3).T, np.eye(3), atol=1e-3)
         ):
             raise CameraError(f"camera_info's R is {self.rotation}; expected a rotation matrix, row by row")
 

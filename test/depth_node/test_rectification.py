@@ -106,8 +106,11 @@ def test_folded_rays_are_marked() -> None:
         (SOURCES["plumb_bob"], None, "without distortion"),
         (TARGET, (1.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 1.0), "rotation matrix"),
         (TARGET, (1.0, 0.0), "rotation matrix"),
+        (TARGET, (float("nan"),) * 9, "rotation matrix"),
+        (TARGET, (1e300,) * 9, "rotation matrix"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_impossible_rectifications(target: PinholeCamera, rotation: tuple[float, ...] | None, said: str) -> None:
     arguments = (SOURCES["plumb_bob"], target) if rotation is None else (SOURCES["plumb_bob"], target, rotation)
     with pytest.raises(CameraError, match=said):
