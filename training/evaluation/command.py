@@ -10,18 +10,19 @@ from rich.console import Console
 
 from training.command_line import run_function
 from training.data.kitti_2015 import read_kitti_2015
-from training.data.kitti_raw import read_kitti_raw
 from training.data.records import FrameRecord
-from training.data.tum import read_tum
+from training.data.source import Kind, Source
 from training.errors import DataError
 from training.evaluation.baseline import ConstantMap
+from training.evaluation.eigen_truth import with_eigen_truth
 from training.evaluation.pictures import write_contact_sheet
+from training.evaluation.post_processing import FlipPostProcessed
 from training.evaluation.predictors import CheckpointPredictor, ModelPredictor, Predictor
 from training.evaluation.run import EvaluationOptions, Scaling
 from training.evaluation.run import evaluate as run_evaluation
 from training.evaluation.tables import terminal_table, write_tables
 
-Dataset = Literal["kitti_2015", "kitti_raw", "tum"]
+Velodyne = Literal["eigen", "exact"]
 
 
 def evaluate(
@@ -31,22 +32,28 @@ def evaluate(
     checkpoint: Path | None = None,
     model: Path | None = None,
     baseline: Literal["constant"] | None = None,
-    dataset: Dataset = "kitti_2015",
+    dataset: Kind = "kitti_2015",
     split: str | None = None,
-    drives: list[str] | None = None,
-    camera: str = "image_02",
+    select: list[str] | None = None,
+    camera: str | None = None,
     depth_root: Path | None = None,
+    velodyne: Velodyne = "eigen",
     baseline_root: Path | None = None,
-    scaling: Scaling = "median",
+    scaling: Literal["median", "none"] = "median",
+    scale: float | None = None,
+    flip: bool = False,
     min_depth: float = 1e-3,
     max_depth: float = 80.0,
     crop: Literal["garg", "none"] = "garg",
+    bands: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0),
+    batch: int = 1,
     backend: str = "auto",
     pictures: int = 8,
 ) -> int:
     """Score depth against truth.
 
-    Prints the mean and writes frames.csv (numbers per frame), summary.json, summary.md and sheet.png (contact sheet).
+    Prints the mean and writes frames.csv (numbers per frame), parts.csv (the same by distance and image region),
+    summary.json, summary.md and sheet.png (contact sheet).
 
     Args:
         root: folder of the data set.
@@ -54,24 +61,36 @@ def evaluate(
         checkpoint: checkpoint of `train`, run in PyTorch.
         model: exported ONNX file, run by the node's own pipeline.
         baseline: `constant`: one map for all images, the mean inverse depth of KITTI 2015's `training` list.
-        dataset: how `root` is laid out. kitti_2015 has disparity truth, kitti_raw velodyne scans or depth PNGs.
-        split: kitti_2015: `training` or `validation`. kitti_raw: path of a list of `DATE/DRIVE INDEX l|r` a line.
-        drives: kitti_raw: names of the drives; all that are there if not given.
-        camera: kitti_raw: image folder.
-        depth_root: kitti_raw: folder of KITTI's depth PNGs, to use instead of velodyne scans.
+        dataset: how `root` is laid out. kitti_2015 has disparity truth, kitti_raw velodyne scans or depth PNGs,
+            prepared the lidar depth of one's own bags.
+        split: kitti_2015: `training` or `validation`. Others: path of a list of `DATE/DRIVE INDEX l|r` a line.
+        select: names of the drives or sequences; all that are there if not given.
+        camera: image folder, for data sets with several.
+        depth_root: kitti_raw: folder of KITTI's depth PNGs (the improved truth), to use instead of velodyne scans.
+        velodyne: kitti_raw without depth_root: `eigen` projects scans as the published numbers have it, `exact` by the
+            camera's geometry.
         baseline_root: KITTI 2015 folder with the `training` list of the baseline; `root` for kitti_2015.
-        scaling: `median` per image, `none`, or a factor for all images.
+        scaling: `median` per image, or `none`.
+        scale: one factor for all images, in place of `scaling`.
+        flip: predict the mirrored image, too, and blend the two (Monodepth's post-processing): twice the cost.
         min_depth: truth nearer than this (metres) is not scored.
         max_depth: truth farther than this (metres) is not scored; predictions are capped to it.
         crop: Garg's crop, or none.
+        bands: limits in metres of the distances that are scored apart.
+        batch: frames that a checkpoint predicts at once.
         backend: for `model`: auto, openvino or onnxruntime.
         pictures: frames on the contact sheet, 0 for no sheet.
 
     Raises:
         DataError: data are missing, or the options do not go together.
     """
-    options = EvaluationOptions(scaling, min_depth, max_depth, crop)
-    records = read_records(dataset, root, split, drives, camera=camera, depth_root=depth_root)
+    factor: Scaling = scaling if scale is None else scale
+    options = EvaluationOptions(factor, min_depth, max_depth, crop, bands)
+    if batch < 1 or (batch > 1 and checkpoint is None):
+        raise DataError(f"batch is {batch}: expected 1, or more for a checkpoint; the node takes one frame at a time")
+    records = read_records(
+        dataset, root, split=split, select=select, camera=camera, depth_root=depth_root, velodyne=velodyne
+    )
     predictor = create_predictor(
         checkpoint=checkpoint,
         model=model,
@@ -79,11 +98,14 @@ def evaluate(
         baseline=baseline,
         baseline_root=baseline_root or (root if dataset == "kitti_2015" else None),
     )
-    evaluation = run_evaluation(predictor, records, options)
+    if flip:
+        predictor = FlipPostProcessed(predictor)
+    evaluation = run_evaluation(predictor, records, options, batch)
     provenance = {
         "dataset": dataset,
         "root": str(root),
         "split": split or "all",
+        "truth": _truth_name(dataset, depth_root, velodyne),
         "file": str(checkpoint or model or ""),
     }
     write_tables(output, evaluation, provenance)
@@ -101,29 +123,34 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read_records(
-    dataset: Dataset,
+    dataset: Kind,
     root: Path,
-    split: str | None,
-    drives: Sequence[str] | None,
     *,
-    camera: str = "image_02",
+    split: str | None = None,
+    select: Sequence[str] | None = None,
+    camera: str | None = None,
     depth_root: Path | None = None,
+    velodyne: Velodyne = "eigen",
 ) -> list[FrameRecord]:
-    """Frames to evaluate on.
+    """Frames to evaluate on, with truth as `velodyne` says where it is laser scans.
 
     Raises:
         DataError: nothing was found, or an option belongs to another data set.
     """
-    if dataset != "kitti_raw" and (drives or depth_root):
-        raise DataError(f"drives and depth_root belong to kitti_raw, not to {dataset}")
-    if dataset == "kitti_raw":
-        split_file = None if split is None else Path(split)
-        return read_kitti_raw(root, drives, (camera,), depth_root=depth_root, split_file=split_file)
-    if dataset == "kitti_2015":
-        return read_kitti_2015(root, split)
-    if split is not None:
-        raise DataError(f"split is {split!r}, but {dataset} has none")
-    return read_tum(root)
+    names = list(select or [])
+    list_file = None
+    if split is not None and dataset == "kitti_2015":
+        names.append(split)
+    elif split is not None:
+        list_file = Path(split).absolute()
+    records = Source(
+        dataset,
+        select=names,
+        cameras=[camera] if camera else [],
+        split_file=list_file,
+        depth_path=depth_root.absolute() if depth_root else None,
+    ).read(root)
+    return with_eigen_truth(records) if velodyne == "eigen" else records
 
 
 def create_predictor(
@@ -151,3 +178,9 @@ def create_predictor(
     if baseline_root is None:
         raise DataError("the constant baseline needs training truths: give baseline_root, a KITTI 2015 folder")
     return ConstantMap(read_kitti_2015(baseline_root, "training"))
+
+
+def _truth_name(dataset: Kind, depth_root: Path | None, velodyne: Velodyne) -> str:
+    if dataset != "kitti_raw":
+        return dataset
+    return f"velodyne scans, {velodyne}" if depth_root is None else f"depth PNGs in {depth_root}"

@@ -62,12 +62,18 @@ def mean_metrics(rows: Sequence[DepthMetrics]) -> DepthMetrics:
     return DepthMetrics(*np.mean([astuple(row) for row in rows], axis=0).tolist())
 
 
+def garg_box(height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of Garg's crop: no sky, no bonnet, no strip that the laser does not reach."""
+    return (
+        slice(*(int(share * height) for share in GARG_ROWS)),
+        slice(*(int(share * width) for share in GARG_COLUMNS)),
+    )
+
+
 def garg_crop(height: int, width: int) -> NDArray[np.bool_]:
-    """Pixels inside Garg's crop, bool [H, W]: no sky, no bonnet, no strip that the laser does not reach."""
+    """Pixels inside Garg's crop, bool [H, W]."""
     inside = np.zeros((height, width), np.bool_)
-    top, bottom = (int(share * height) for share in GARG_ROWS)
-    left, right = (int(share * width) for share in GARG_COLUMNS)
-    inside[top:bottom, left:right] = True
+    inside[garg_box(height, width)] = True
     return inside
 
 

@@ -13,7 +13,7 @@ from training.data.dataset import read_rgb
 from training.data.records import FrameRecord
 from training.errors import DataError
 from training.evaluation.predictors import Predictor
-from training.evaluation.run import Evaluation, FrameRow, ScoredFrame, predict_and_score
+from training.evaluation.run import Evaluation, FrameRow, ScoredFrame, predict_and_score_all
 
 PANEL_WIDTH = 480
 LABEL_HEIGHT = 26
@@ -39,7 +39,7 @@ def write_contact_sheet(
     panels = [[label_panel(title, PANEL_WIDTH) for title in titles]]
     for role, row in chosen_rows(evaluation.rows, count):
         record = by_name[row.name]
-        frame = predict_and_score(predictor, record, evaluation.options)
+        ((_, frame),) = predict_and_score_all(predictor, [record], evaluation.options)
         if frame is not None:
             panels += frame_panels(read_rgb(record.image), frame, _caption(role, row))
     sheet = assemble(panels)

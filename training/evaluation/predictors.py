@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +34,25 @@ class Predictor(Protocol):
         """
 
 
+@runtime_checkable
+class BatchPredictor(Predictor, Protocol):
+    """A predictor that is quicker with many images at once."""
+
+    def disparities(
+        self, images: Sequence[NDArray[np.uint8]], intrinsics: Sequence[Intrinsics | None]
+    ) -> list[NDArray[np.float32]]:
+        """What `disparity` gives for each of the images, which may differ in size."""
+
+
+def predict_batch(
+    predictor: Predictor, images: Sequence[NDArray[np.uint8]], intrinsics: Sequence[Intrinsics | None]
+) -> list[NDArray[np.float32]]:
+    """Disparities of several images: at once where the predictor can, else one by one."""
+    if isinstance(predictor, BatchPredictor):
+        return predictor.disparities(images, intrinsics)
+    return [predictor.disparity(image, camera) for image, camera in zip(images, intrinsics, strict=True)]
+
+
 class CheckpointPredictor:
     """The depth network of a checkpoint in PyTorch, at the input size of its training.
 
@@ -49,16 +69,24 @@ class CheckpointPredictor:
         self._device = torch.device(_default_device() if device == "auto" else device)
         self._network = trained.network.to(self._device)
 
-    @torch.inference_mode()
     def disparity(self, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None) -> NDArray[np.float32]:
         """Inverse depth float32 [h, w] at the network's input size; see `Predictor`."""
+        return self.disparities([rgb], [intrinsics])[0]
+
+    @torch.inference_mode()
+    def disparities(
+        self, images: Sequence[NDArray[np.uint8]], intrinsics: Sequence[Intrinsics | None]
+    ) -> list[NDArray[np.float32]]:
+        """Inverse depths float32 [h, w] at the network's input size; see `BatchPredictor`."""
         card = self._card
-        resized = np.empty((card.height, card.width, 3), np.uint8)
-        resize_image(rgb, resized)
-        image = torch.from_numpy(resized).to(self._device).permute(2, 0, 1)[None].float() / 255.0
-        inverse_depth = sigmoid_to_inverse_depth(self._network(image)[0][0, 0], card.min_depth, card.max_depth)
-        focal_scale = intrinsics[0] / card.prior[0] if card.metric and intrinsics is not None else 1.0
-        return np.asarray((inverse_depth / focal_scale).cpu().numpy(), np.float32)
+        resized = np.empty((len(images), card.height, card.width, 3), np.uint8)
+        for rgb, target in zip(images, resized, strict=True):
+            resize_image(rgb, target)
+        batch = torch.from_numpy(resized).to(self._device).permute(0, 3, 1, 2).float() / 255.0
+        inverse_depths = sigmoid_to_inverse_depth(self._network(batch)[0][:, 0], card.min_depth, card.max_depth)
+        focal_scales = [k[0] / card.prior[0] if card.metric and k is not None else 1.0 for k in intrinsics]
+        maps = inverse_depths.cpu().numpy()
+        return [np.asarray(m / np.float32(scale), np.float32) for m, scale in zip(maps, focal_scales, strict=True)]
 
 
 class ModelPredictor:

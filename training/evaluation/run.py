@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import cv2
@@ -15,8 +16,9 @@ from rich.progress import track
 from training.data.dataset import read_rgb
 from training.data.records import FrameRecord
 from training.errors import DataError
-from training.evaluation.metrics import DepthMetrics, depth_metrics, garg_crop, mean_metrics, median_scale
-from training.evaluation.predictors import Predictor
+from training.evaluation.metrics import DepthMetrics, depth_metrics, garg_box, mean_metrics, median_scale
+from training.evaluation.parts import PartScore, distance_bands, image_regions, score_parts
+from training.evaluation.predictors import Predictor, predict_batch
 
 Scaling = Literal["median", "none"] | float
 
@@ -30,21 +32,25 @@ class EvaluationOptions:
     scaling: `median` gives each prediction its truth's median, `none` takes metres as they are, a number multiplies.
     min_depth, max_depth: truth outside these (metres) is not scored; predictions are clipped to them.
     crop: `garg`, or `none` for the whole image.
+    bands: limits in metres of the distances that are scored apart.
 
     Raises:
-        DataError: an empty range of depths, or a factor that is not above 0.
+        DataError: an empty range of depths, a factor that is not above 0, or bands out of order.
     """
 
     scaling: Scaling = "median"
     min_depth: float = 1e-3
     max_depth: float = 80.0
     crop: Literal["garg", "none"] = "garg"
+    bands: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
 
     def __post_init__(self) -> None:
         if not 0 < self.min_depth < self.max_depth:
             raise DataError(f"depths from {self.min_depth} to {self.max_depth} m: expected 0 < min_depth < max_depth")
         if not isinstance(self.scaling, str) and not 0 < self.scaling < float("inf"):
             raise DataError(f"scaling is {self.scaling}: expected median, none or a factor above 0")
+        if any(not 0 <= near < far for near, far in pairwise(self.bands)):
+            raise DataError(f"bands are {list(self.bands)}: expected distances in metres, ascending from 0 or more")
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,19 @@ class ScoredFrame:
     scale: float
     coverage: float
     metrics: DepthMetrics
+    parts: tuple[PartScore, ...]
 
 
 @dataclass(frozen=True)
 class FrameRow:
-    """Numbers of one frame; `pixels` is how many were scored."""
+    """Numbers of one frame; `pixels` is how many were scored, `parts` says where the error is."""
 
     name: str
     pixels: int
     coverage: float
     scale: float
     metrics: DepthMetrics
+    parts: tuple[PartScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,9 +95,13 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor, records: Sequence[FrameRecord], options: EvaluationOptions, progress: bool = True
+    predictor: Predictor,
+    records: Sequence[FrameRecord],
+    options: EvaluationOptions,
+    batch: int = 1,
+    progress: bool = True,
 ) -> Evaluation:
-    """Score every record that has depth.
+    """Score every record that has depth, predicting `batch` frames at once.
 
     Raises:
         DataError: no frame could be scored.
@@ -100,12 +112,14 @@ def evaluate(
             "%d of %d frames have no true depth and are not scored", len(records) - len(with_truth), len(records)
         )
     rows, unscored = [], []
-    for record in track(with_truth, description=f"evaluating {predictor.name}", disable=not progress):
-        frame = predict_and_score(predictor, record, options)
+    frames = predict_and_score_all(predictor, with_truth, options, batch)
+    description = f"evaluating {predictor.name}"
+    for record, frame in track(frames, description=description, total=len(with_truth), disable=not progress):
         if frame is None:
             unscored.append(record.name)
-        else:
-            rows.append(FrameRow(record.name, int(frame.scored.sum()), frame.coverage, frame.scale, frame.metrics))
+            continue
+        pixels = int(frame.scored.sum())
+        rows.append(FrameRow(record.name, pixels, frame.coverage, frame.scale, frame.metrics, frame.parts))
     if unscored:
         logger.warning("%d frames have no pixel to score: %s", len(unscored), ", ".join(unscored[:5]))
     if not rows:
@@ -117,11 +131,18 @@ def evaluate(
     )
 
 
-def predict_and_score(predictor: Predictor, record: FrameRecord, options: EvaluationOptions) -> ScoredFrame | None:
-    """Score one frame that has depth; None where no pixel has both truth and prediction."""
-    if record.depth is None:
-        raise DataError(f"{record.name} has no true depth")
-    return score(predictor.disparity(read_rgb(record.image), record.intrinsics), record.depth.read(), options)
+def predict_and_score_all(
+    predictor: Predictor, records: Sequence[FrameRecord], options: EvaluationOptions, batch: int = 1
+) -> Iterator[tuple[FrameRecord, ScoredFrame | None]]:
+    """Each record with its score, None where no pixel has both truth and prediction; records must have depth."""
+    for start in range(0, len(records), batch):
+        chunk = records[start : start + batch]
+        images = [read_rgb(record.image) for record in chunk]
+        disparities = predict_batch(predictor, images, [record.intrinsics for record in chunk])
+        for record, disparity in zip(chunk, disparities, strict=True):
+            if record.depth is None:
+                raise DataError(f"{record.name} has no true depth")
+            yield record, score(disparity, record.depth.read(), options)
 
 
 def score(disparity: NDArray[np.float32], truth: NDArray[np.float32], options: EvaluationOptions) -> ScoredFrame | None:
@@ -132,8 +153,10 @@ def score(disparity: NDArray[np.float32], truth: NDArray[np.float32], options: E
     height, width = truth.shape
     resized = cv2.resize(disparity, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float64)
     wanted = (truth > options.min_depth) & (truth < options.max_depth)
-    if options.crop == "garg":
-        wanted &= garg_crop(height, width)
+    rows, columns = garg_box(height, width) if options.crop == "garg" else (slice(0, height), slice(0, width))
+    inside = np.zeros((height, width), np.bool_)
+    inside[rows, columns] = True
+    wanted &= inside
     predicted = np.isfinite(resized) & (resized > 0)
     scored = wanted & predicted
     if not scored.any():
@@ -142,6 +165,7 @@ def score(disparity: NDArray[np.float32], truth: NDArray[np.float32], options: E
     true_depth = truth[scored].astype(np.float64)
     scale = _scale(depth[scored], true_depth, options.scaling)
     depth = np.clip(depth * scale, options.min_depth, options.max_depth)
+    parts = {**distance_bands(truth, options.bands), **image_regions(height, width, rows, columns)}
     return ScoredFrame(
         prediction=depth,
         truth=truth,
@@ -149,6 +173,7 @@ def score(disparity: NDArray[np.float32], truth: NDArray[np.float32], options: E
         scale=scale,
         coverage=float(scored.sum() / wanted.sum()),
         metrics=depth_metrics(depth[scored], true_depth),
+        parts=score_parts(depth, truth, scored, parts),
     )
 
 

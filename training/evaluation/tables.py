@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from training.evaluation.metrics import METRIC_NAMES
+from training.evaluation.parts import pool_parts
 from training.evaluation.run import Evaluation
 
 
@@ -19,7 +20,8 @@ def summary(evaluation: Evaluation) -> dict[str, object]:
     """What is worth keeping of an evaluation, ready for JSON.
 
     `scale` is the median of the per-frame factors and `scale_spread` the standard deviation of factor / median: how far
-    the predictions are from one scale for all frames (Monodepth2 prints the same two).
+    the predictions are from one scale for all frames (Monodepth2 prints the same two). `parts` are errors by distance
+    and by place in the image, over all pixels of all frames.
     """
     scales = np.array([row.scale for row in evaluation.rows])
     return {
@@ -31,16 +33,21 @@ def summary(evaluation: Evaluation) -> dict[str, object]:
         "scale": float(np.median(scales)),
         "scale_spread": float(np.std(scales / np.median(scales))),
         "metrics": asdict(evaluation.mean),
+        "parts": {
+            part.part: {"pixels": part.pixels, **asdict(part.metrics)}
+            for part in pool_parts([row.parts for row in evaluation.rows])
+        },
     }
 
 
 def write_tables(folder: Path, evaluation: Evaluation, provenance: Mapping[str, str]) -> None:
-    """Write `frames.csv`, `summary.json` and `summary.md`; `provenance` says what was evaluated on what."""
+    """Write frames.csv, parts.csv, summary.json and summary.md; `provenance` says what was evaluated on what."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "frames.csv", evaluation)
+    write_parts_csv(folder / "parts.csv", evaluation)
     content = {**provenance, **summary(evaluation)}
     (folder / "summary.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "summary.md").write_text(markdown_table(evaluation))
+    (folder / "summary.md").write_text(f"{markdown_table(evaluation)}\n{markdown_parts(evaluation)}")
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:
@@ -53,10 +60,32 @@ def write_csv(path: Path, evaluation: Evaluation) -> None:
             writer.writerow([row.name, row.pixels, *(f"{number:.6g}" for number in numbers)])
 
 
+def write_parts_csv(path: Path, evaluation: Evaluation) -> None:
+    """One line for each distance band and image region of a frame that has scored pixels."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frame", "part", "pixels", *METRIC_NAMES])
+        for row in evaluation.rows:
+            for part in row.parts:
+                writer.writerow(
+                    [row.name, part.part, part.pixels, *(f"{number:.6g}" for number in astuple(part.metrics))]
+                )
+
+
 def markdown_table(evaluation: Evaluation) -> str:
     """The mean as a Markdown table with one row."""
     header, row = _header_and_row(evaluation)
     return f"| {' | '.join(header)} |\n|{' --- |' * len(header)}\n| {' | '.join(row)} |\n"
+
+
+def markdown_parts(evaluation: Evaluation) -> str:
+    """Errors by distance and by image region as a Markdown table; over pixels, not frames."""
+    header = ["part (over all pixels)", "pixels", *METRIC_NAMES]
+    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
+    for part in pool_parts([row.parts for row in evaluation.rows]):
+        numbers = [f"{number:.3f}" for number in astuple(part.metrics)]
+        lines.append(f"| {' | '.join([part.part, str(part.pixels), *numbers])} |")
+    return "\n".join(lines) + "\n"
 
 
 def terminal_table(evaluation: Evaluation) -> Table:

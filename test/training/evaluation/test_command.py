@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from training.checkpoints import TrainedDepth
 from training.cli import main
 from training.errors import DataError
 from training.evaluation.command import create_predictor, read_records
+from training.export import export_depth
 
 
 @pytest.fixture
@@ -57,6 +60,7 @@ def test_model_file(kitti_2015: Path, tiny_model_path: Path, tmp_path: Path) -> 
     assert content["scale"] == 1.0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "frames.csv",
+        "parts.csv",
         "sheet.png",
         "summary.json",
         "summary.md",
@@ -68,9 +72,37 @@ def test_baseline(kitti_2015: Path, tmp_path: Path) -> None:
     arguments = ["--root", str(kitti_2015), "--baseline", "constant", "--split", "validation", "--pictures", "0"]
     content = run(tmp_path / "out", *arguments, "--scaling", "none")
     assert content["metrics"]["abs_rel"] == pytest.approx(0.25, abs=2e-3)  # type: ignore[index]
-    content = run(tmp_path / "out", *arguments, "--scaling", "0.8")
+    content = run(tmp_path / "out", *arguments, "--scale", "0.8")
     assert content["metrics"]["abs_rel"] == pytest.approx(0.0, abs=2e-3)  # type: ignore[index]
     assert not (tmp_path / "out" / "sheet.png").exists()
+
+
+def test_checkpoint_and_its_export_agree(
+    kitti_2015: Path, tiny_depth: TrainedDepth, write_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """PyTorch and both backends of the node, on images with something to see, in metres."""
+    rng = np.random.default_rng(0)
+    for path in (kitti_2015 / "image_2").iterdir():
+        coarse = rng.integers(0, 256, (5, 8, 3), np.uint8)
+        cv2.imwrite(str(path), cv2.resize(coarse, (248, 75), interpolation=cv2.INTER_CUBIC))
+    checkpoint = write_checkpoint(tmp_path / "a.ckpt", tiny_depth)
+    export_depth(tiny_depth, tmp_path / "a.onnx", "", "", "", half_weights=False)
+    common = ["--root", str(kitti_2015), "--scaling", "none", "--crop", "none", "--pictures", "0"]
+    expected = run(tmp_path / "checkpoint", *common, "--checkpoint", str(checkpoint), "--batch", "2")["metrics"]
+    for backend in ("openvino", "onnxruntime"):
+        model = ["--model", str(tmp_path / "a.onnx"), "--backend", backend]
+        assert run(tmp_path / backend, *common, *model)["metrics"] == pytest.approx(expected, rel=5e-3)
+
+
+def test_flip_is_part_of_the_name_and_batches_belong_to_checkpoints(
+    kitti_2015: Path, tiny_model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--root", str(kitti_2015), "--model", str(tiny_model_path), "--pictures", "0"]
+    plain, flipped = run(tmp_path / "a", *arguments), run(tmp_path / "b", *arguments, "--flip", "true")
+    assert flipped["predictor"] == f"{plain['predictor']}, flip post-processed"
+    assert flipped["metrics"] == pytest.approx(plain["metrics"], abs=1e-3)  # white frames look the same mirrored
+    assert main(["evaluate", *arguments, "--output", str(tmp_path / "c"), "--batch", "2"]) == 2
+    assert "one frame at a time" in capsys.readouterr().err
 
 
 def test_errors_are_told_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,10 +128,10 @@ def test_exactly_one_predictor(tmp_path: Path) -> None:
 
 
 def test_options_of_another_data_set_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="belong to kitti_raw"):
-        read_records("kitti_2015", tmp_path, None, ["2011_09_26_drive_0001_sync"])
-    with pytest.raises(DataError, match="tum has none"):
-        read_records("tum", tmp_path, "validation", None)
+    with pytest.raises(DataError, match="kitti_2015 has no depth_path"):
+        read_records("kitti_2015", tmp_path, depth_root=tmp_path)
+    with pytest.raises(DataError, match="tum has no split_file"):
+        read_records("tum", tmp_path, split="validation")
 
 
 def test_velodyne_and_depth_png_truth_of_one_drive_agree(shared_data: Path, tmp_path: Path) -> None:
@@ -110,7 +142,7 @@ def test_velodyne_and_depth_png_truth_of_one_drive_agree(shared_data: Path, tmp_
         "kitti_raw",
         "--root",
         str(raw),
-        "--drives",
+        "--select",
         '["2011_09_26_drive_0001_sync"]',
         "--baseline",
     ]

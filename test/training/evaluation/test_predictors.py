@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.checkpoints import DepthNetworkCard, write_card
+from training.checkpoints import DepthNetworkCard, TrainedDepth, write_card
 from training.errors import CheckpointError
 from training.evaluation.predictors import CheckpointPredictor, ModelPredictor
 from training.networks.depth import DepthNetwork
@@ -60,6 +60,22 @@ def test_metric_checkpoint_follows_the_focal_length(tmp_path: Path, metric: bool
     rgb = np.zeros((64, 96, 3), np.uint8)
     known = predictor.disparity(rgb, (2 * 0.58, 1.92, 0.49, 0.46))
     np.testing.assert_allclose(known * factor, predictor.disparity(rgb, None), rtol=1e-6)
+
+
+def test_a_batch_gives_what_single_frames_give(tmp_path: Path, tiny_depth: TrainedDepth) -> None:
+    path = tmp_path / "a.ckpt"
+    weights = {f"depth_network.{name}": value for name, value in tiny_depth.network.state_dict().items()}
+    checkpoint: dict[str, Any] = {"state_dict": weights, "global_step": 1}
+    write_card(checkpoint, tiny_depth.card)
+    torch.save(checkpoint, path)
+    predictor = CheckpointPredictor(path, device="cpu")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((50, 120), (64, 96), (80, 90))]
+    cameras = [None, (0.58, 1.92, 0.49, 0.46), (0.29, 1.92, 0.49, 0.46)]
+    together = predictor.disparities(images, cameras)
+    assert len({float(disparity.mean()) for disparity in together}) == 3
+    for disparity, image, camera in zip(together, images, cameras, strict=True):
+        np.testing.assert_allclose(disparity, predictor.disparity(image, camera), rtol=1e-5)
 
 
 def test_checkpoint_that_is_missing_is_refused(tmp_path: Path) -> None:

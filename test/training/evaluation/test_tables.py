@@ -39,9 +39,11 @@ def test_files(tmp_path: Path, evaluation: Evaluation) -> None:
     assert content["unscored"] == ["clip/9"]
     assert list(content["metrics"]) == list(METRIC_NAMES)
     assert content["metrics"]["abs_rel"] == pytest.approx(1.0)
-    assert content["options"] == {"scaling": "median", "min_depth": 1e-3, "max_depth": 80.0, "crop": "garg"}
+    bands = [0.0, 10.0, 20.0, 40.0, 80.0]
+    protocol = {"scaling": "median", "min_depth": 1e-3, "max_depth": 80.0, "crop": "garg", "bands": bands}
+    assert content["options"] == protocol
 
-    header, rule, row = (tmp_path / "out" / "summary.md").read_text().splitlines()
+    header, rule, row = (tmp_path / "out" / "summary.md").read_text().split("\n\n")[0].splitlines()
     assert header.count("|") == rule.count("|") == row.count("|") == len(METRIC_NAMES) + 5
     assert row.startswith("| net | 3 | 0.900 | 4 | 1.000 |")
 
