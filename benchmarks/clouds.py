@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from depth_node.camera import PinholeCamera, backproject
 from depth_node.clouds import dense_cloud, organized_cloud, voxel_filter
+from depth_node.memory import keep_freed_memory
 
 BAR_MS = 4.0  # of the full organised cloud
 INTRINSICS = (0.58, 1.92, 0.49, 0.46)
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10, help="turns of every candidate")
     parser.add_argument("--runs", type=int, default=10, help="clouds per turn")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the node does
     width, height = arguments.size
     camera = PinholeCamera.from_normalized(INTRINSICS, width, height)
     rgb: NDArray[np.uint8] = smooth_image(width, height)[0]

@@ -28,7 +28,7 @@ from node_process import (
 from rclpy.qos import ReliabilityPolicy
 
 STAGES = (
-    *("wait", "decode", "rectify", "resize", "inference", "depth"),
+    *("wait", "decode", "resize", "inference", "depth", "sky"),
     *("depth_image", "depth_camera_info", "points", "depth_color"),
 )
 SETTLE_S = 2.0
