@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -182,16 +183,24 @@ def test_live_page_and_data_are_served(private_ros_domain: dict[str, str], tmp_p
         assert code == 302
         assert str(grpc_port) in headers["Location"]
 
-        def preflight(origin: str) -> str | None:
-            url = f"http://127.0.0.1:{grpc_port}/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
-            asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-            with urllib.request.urlopen(
-                urllib.request.Request(url, headers=asked, method="OPTIONS"), timeout=10
-            ) as answer:
-                return answer.headers["access-control-allow-origin"]
+        url = f"http://127.0.0.1:{grpc_port}/rerun.sdk_comms.v1alpha1.MessageProxyService/ReadMessages"
 
-        assert preflight(f"http://robot:{port}") == f"http://robot:{port}"
-        assert preflight("http://evil.example:9090") is None
+        def allowed_origin(origin: str) -> str | None:
+            asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            request = urllib.request.Request(url, headers=asked, method="OPTIONS")
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.headers["Access-Control-Allow-Origin"]
+
+        assert allowed_origin(f"http://robot:{port}") == f"http://robot:{port}"
+        assert allowed_origin("http://evil.example:9090") is None
+
+        # As the page asks for data: one empty message of gRPC-Web, and what is there comes in such messages.
+        headers = {"Content-Type": "application/grpc-web+proto", "X-Grpc-Web": "1"}
+        viewer = urllib.request.urlopen(urllib.request.Request(url, bytes(5), headers), timeout=10)
+        flags, length = struct.unpack(">BI", viewer.read(5))
+        assert flags == 0
+        assert len(viewer.read(length)) == length > 0
+
         other = start_view(
             tmp_path / "other", "/nobody", "--port", str(free_ports(1)[0]), "--grpc-port", str(grpc_port)
         )

@@ -67,6 +67,8 @@ def test_depth_is_recorded_as_it_came(record: Callable[..., Rows]) -> None:
     assert row["DepthImage:meter"] == [1.0]
     assert row["DepthImage:depth_range"] == [[0.0, 50.0]]
     assert row[scene.STAMP] == STAMP
+    (mask,) = (row for row in rows[scene.INVALID] if scene.STAMP in row)
+    np.testing.assert_array_equal(pixels(mask, "SegmentationImage"), np.isnan(DEPTH))
 
 
 def test_millimetres_stay_millimetres(record: Callable[..., Rows]) -> None:
@@ -74,12 +76,15 @@ def test_millimetres_stay_millimetres(record: Callable[..., Rows]) -> None:
     message = Image(height=1, width=4, encoding="16UC1", step=8)
     message.data.frombytes(millimetres.tobytes())
     for is_live in (False, True):
-        (row,) = record(lambda s: s.add_depth(message, STAMP), is_live=is_live, color_max_depth=50.0)[scene.DEPTH]
+        rows = record(lambda s: s.add_depth(message, STAMP), is_live=is_live, color_max_depth=50.0)
+        (row,) = rows[scene.DEPTH]
         recorded = pixels(row, "DepthImage")
         assert recorded.dtype == np.uint16
         np.testing.assert_array_equal(recorded, millimetres)
         assert row["DepthImage:meter"] == [1000.0]
         assert row["DepthImage:depth_range"] == [[0.0, 50_000.0]]
+        mask = next(row for row in rows[scene.INVALID] if scene.STAMP in row)
+        assert pixels(mask, "SegmentationImage").tolist() == [[0, 1, 0, 0]]
 
 
 def test_live_depth_is_compact_and_in_metres(record: Callable[..., Rows]) -> None:

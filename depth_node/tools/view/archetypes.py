@@ -15,6 +15,9 @@ MILLIMETERS_PER_METER = 1000.0
 FRUSTUM_LENGTH = 2.0  # metres: how far from the camera the 3D view shows the image
 POINT_RADIUS = 1.5  # pixels of the screen, at any distance
 
+VALID, INVALID = 0, 1
+VALIDITY_CLASSES = ((VALID, "depth", (0, 0, 0, 0)), (INVALID, "no depth", (0, 0, 0, 255)))  # transparent, black
+
 # sensor_msgs/PointField
 _POINT_FIELD_FLOAT32 = 7
 
@@ -42,6 +45,19 @@ def depth_image(message: Any, color_max_depth: float, is_compact: bool = False) 
     return rr.DepthImage(
         depth, meter=meter, colormap=rr.components.Colormap.Turbo, depth_range=(0.0, color_max_depth * meter)
     )
+
+
+def invalid_pixels(message: Any) -> rr.SegmentationImage:
+    """`INVALID` where a depth image has no depth, else `VALID`: classes of `VALIDITY_CLASSES`.
+
+    To be drawn over the depth image: Rerun gives NaN the colour of the farthest depth.
+
+    Raises:
+        ImageError: as for `depth_image`.
+    """
+    depth = depth_pixels(message)
+    is_invalid = depth == 0 if depth.dtype == np.uint16 else np.isnan(depth)
+    return rr.SegmentationImage(np.where(is_invalid, INVALID, VALID).astype(np.uint8), opacity=1.0)
 
 
 def _compact(depth: NDArray[np.float32]) -> NDArray[np.float16]:

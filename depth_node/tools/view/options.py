@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ALL_ADDRESSES = "0.0.0.0"
-VIEWER_DEFAULTS = {"port": 9090, "grpc_port": 9876, "bind": ALL_ADDRESSES, "host": [], "memory_limit": "256MB"}
+VIEWER_DEFAULTS = {"port": 9090, "grpc_port": 9876, "bind": ALL_ADDRESSES, "host": [], "memory_limit": "128MB"}
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -99,7 +99,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     how_much.add_argument(
         "--memory-limit",
         metavar="SIZE",
-        help="what is kept for browsers that come later, as in 256MB or 5%%; the oldest goes first (default: 256MB)",
+        help="what is kept for browsers that come later, as in 128MB or 5%%; the oldest goes first (default: 128MB)",
     )
     arguments = parser.parse_args(argv)
     for name, default in VIEWER_DEFAULTS.items():

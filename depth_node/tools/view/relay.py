@@ -29,6 +29,7 @@ class Relay:
     def __init__(self, bind: str, port: int, target_port: int, stall_seconds: float = STALL_SECONDS) -> None:
         self._target_port = target_port
         self._stall_seconds = stall_seconds
+        self._ends: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         try:
             self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, bind, port))
@@ -48,10 +49,10 @@ class Relay:
 
     async def _end(self) -> None:
         self._server.close()
-        connections = asyncio.all_tasks() - {asyncio.current_task()}
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        for end in self._ends:
+            end.transport.abort()
+        while self._ends:
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -60,17 +61,18 @@ class Relay:
         except (OSError, asyncio.TimeoutError):
             writer.transport.abort()
             return
+        ends = {writer, target_writer}
+        self._ends |= ends
         directions = [
             asyncio.ensure_future(self._pass_on(reader, target_writer)),
             asyncio.ensure_future(self._pass_on(target_reader, writer)),
         ]
-        try:
-            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for direction in directions:
-                direction.cancel()
-            for end in (writer, target_writer):
-                end.close()  # what was written is still sent, to a peer that reads
+        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        for direction in directions:
+            direction.cancel()
+        for end in ends:
+            end.close()  # what was written is still sent, to a peer that reads
+        self._ends -= ends
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -22,6 +22,7 @@ POINTS = f"{OPTICAL}/points"
 CAMERA = f"{OPTICAL}/camera"
 IMAGE = f"{CAMERA}/image"
 DEPTH = f"{CAMERA}/depth"
+INVALID = f"{CAMERA}/no_depth"
 CONFIDENCE = f"{CAMERA}/confidence"
 SCAN = "scan"
 PLOTS = "plots"
@@ -73,6 +74,7 @@ class Scene:
         self._newest_stamp: int | None = None
         recording.set_log_tick_enabled(False)
         recording.log(OPTICAL, rr.ViewCoordinates.RDF, static=True)
+        recording.log(INVALID, rr.AnnotationContext(archetypes.VALIDITY_CLASSES), static=True)
         for entity, (name, color) in _SERIES.items():
             recording.log(f"{PLOTS}/{entity}", rr.SeriesLines(names=name, colors=color), static=True)
 
@@ -95,6 +97,7 @@ class Scene:
         """A depth image. Raises ImageError if it is none."""
         options = self._options
         self._log(DEPTH, archetypes.depth_image(message, options.color_max_depth, options.is_live), stamp)
+        self._log(INVALID, archetypes.invalid_pixels(message), stamp)
 
     def add_confidence(self, message: Any, stamp: int) -> None:
         """An image of confidences. Raises ImageError if it is none."""
@@ -141,7 +144,7 @@ def blueprint(options: SceneOptions) -> rrb.Blueprint:
     """Image and depth on the left; 3D above plots in the middle; status on the right."""
     pictures = [
         rrb.Spatial2DView(origin=CAMERA, contents=f"/{IMAGE}", name="image"),
-        rrb.Spatial2DView(origin=CAMERA, contents=f"/{DEPTH}", name="depth"),
+        rrb.Spatial2DView(origin=CAMERA, contents=[f"/{DEPTH}", f"/{INVALID}"], name="depth"),
     ]
     if options.confidence:
         pictures.append(rrb.Spatial2DView(origin=CAMERA, contents=f"/{CONFIDENCE}", name="confidence"))
@@ -154,7 +157,7 @@ def blueprint(options: SceneOptions) -> rrb.Blueprint:
         contents=in_space,
         name="cloud" if options.cloud else "depth in 3D",
         line_grid=False,
-        eye_controls=rrb.EyeControls3D(position=(0, -4, -8), look_target=(0, 0, 12), eye_up=(0, -1, 0)),
+        eye_controls=rrb.EyeControls3D(position=(0, -3, -6), look_target=(0, 0, 12), eye_up=(0, -1, 0)),
     )
     plots = [
         rrb.TimeSeriesView(origin=f"{PLOTS}/intrinsics", name="intrinsics (px)"),
