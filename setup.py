@@ -15,7 +15,7 @@ SHARE = Path("share") / NAME
 ROS = ["ros-rclpy[fastrtps]", "ros-common-interfaces"]
 CPU = ["openvino", "onnxruntime"]
 TOOLS = ["rosbags", "rich", "pillow"]
-VIEW = ["rerun-sdk"]
+VIEW = ["rerun-sdk>=0.39", "psutil"]
 BENCH = ["psutil", "matplotlib"]
 TRAIN = ["torch", "torchvision", "timm", "lightning", "tensorboard", "jsonargparse[signatures]", "onnxruntime", *TOOLS]
 TEST = ["pytest", "pytest-timeout", "hypothesis", "scipy", "ruff", "mypy", "types-PyYAML", *BENCH, *VIEW]
