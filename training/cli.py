@@ -12,6 +12,7 @@ from depth_node.errors import DepthNodeError
 COMMANDS = {
     "train": ("training.train", "train a network by a recipe (config/training/*.yaml)"),
     "evaluate": ("training.evaluation.command", "depth metrics of a checkpoint, a model file or a baseline"),
+    "import_monodepth2": ("training.monodepth2", "weights in Monodepth2's published layout to a checkpoint"),
     "export": ("training.export", "checkpoint to one self-describing ONNX file for the node"),
     "proxy_depth": ("training.proxy_depth", "triangulate depth from stereo or posed video, to train on"),
     "synthesize": ("training.synthesize", "render synthetic drives with exact depth, to train on"),
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(_overview())
         return 0
+    name = name.replace("-", "_")
     if name not in COMMANDS:
         print(f"unknown command {name!r}\n\n{_overview()}", file=sys.stderr)
         return 2

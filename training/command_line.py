@@ -6,7 +6,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
@@ -54,12 +54,29 @@ class Parser(ArgumentParser):
         return [option.removeprefix("--") for option in options if option.startswith("--")]
 
 
-def run_function(function: Callable[..., int], arguments: Sequence[str]) -> int:
-    """Call a typed function with options from the command line or from `--config FILE.yaml`; returns its exit code."""
+def run_function(function: Callable[..., int], arguments: Sequence[str], operand: str | None = None) -> int:
+    """Call a typed function with options from the command line or from `--config FILE.yaml`; returns its exit code.
+
+    operand: parameter that is given without a name; one or more words where it is a list.
+    """
     purpose, _, _ = (inspect.getdoc(function) or "").partition("\n\nArgs:")
     parser = Parser(prog=f"python -m training {function.__name__}", description=purpose)
     parser.add_argument("--config", action="config", help="YAML file with any of these options.")
-    parser.add_function_arguments(function, as_group=False)
+    if operand is not None:
+        _add_operand(parser, function, operand)
+    parser.add_function_arguments(function, as_group=False, skip={operand} if operand else None)
     options = parser.instantiate(parser.parse_args(list(arguments))).as_dict()
     del options["config"]
     return function(**options)
+
+
+def _add_operand(parser: ArgumentParser, function: Callable[..., int], name: str) -> None:
+    kind = get_type_hints(function)[name]
+    is_list = get_origin(kind) is list
+    described = re.search(rf"^ *{name}: (.*)$", inspect.getdoc(function) or "", re.MULTILINE)
+    parser.add_argument(
+        name,
+        type=get_args(kind)[0] if is_list else kind,
+        nargs="+" if is_list else None,
+        help=described.group(1) if described else None,
+    )

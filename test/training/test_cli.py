@@ -44,11 +44,13 @@ def help_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_and_explains_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(name, capsys)
     function: Callable[..., Any] = getattr(importlib.import_module(cli.COMMANDS[name][0]), name)
-    listed = text[text.index("options:") :]
+    listed = text[min(text.find(title) % len(text) for title in ("positional arguments:", "options:")) :]
     listed = " ".join(listed.split())
     for option in inspect.signature(function).parameters:
-        assert re.search(rf"--{option}(\.\w+)? ", listed), option
-        assert not re.search(rf"--{option} \S+ \((required|type)", listed), f"{option} is not explained"
+        assert re.search(rf"(--|arguments: ){option}(\.\w+)? ", listed), option
+        assert not re.search(rf"(--|arguments: ){option}( \S+)? \((required|type)", listed), (
+            f"{option} is not explained"
+        )
     assert "Args:" not in text
     assert " ".join((inspect.getdoc(function) or "").split())[:60] in " ".join(text.split())
 

@@ -67,6 +67,27 @@ def test_options_become_typed_arguments(tmp_path: Path) -> None:
     assert CALLS.pop() == {"output": Path("a.png"), "sizes": [Size(3), Size(640)], "size": Size(9), "speed": 7.0}
 
 
+def join(words: list[Path], first: int = 0) -> int:
+    """Join words.
+
+    Args:
+        words: all of them.
+        first: where to begin.
+    """
+    CALLS.append({"words": words})
+    return first
+
+
+def test_operands_need_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_function(join, ["a", "b", "--first", "2"], operand="words") == 2
+    assert CALLS.pop() == {"words": [Path("a"), Path("b")]}
+    with pytest.raises(SystemExit):
+        run_function(join, ["--first", "2"], operand="words")
+    with pytest.raises(SystemExit):
+        run_function(join, ["--help"], operand="words")
+    assert "words all of them." in " ".join(capsys.readouterr().out.split())
+
+
 def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         run_function(draw, arguments)

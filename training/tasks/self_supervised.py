@@ -17,6 +17,7 @@ from training.errors import DataError
 from training.losses.reprojection import ReprojectionDiagnostics, photometric_reprojection_loss
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
 from training.networks.pose import PoseNetwork, source_poses
+from training.pose_checkpoints import PoseNetworkCard, write_pose_card
 from training.tasks.optimization import Optimization
 from training.tasks.pictures import reprojection_panel
 from training.tasks.validation import median_scaled_abs_rel
@@ -57,7 +58,7 @@ class SelfSupervisedDepth(L.LightningModule):
         optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.pose_encoder = encoder, pose_encoder
         self.depth_network = DepthNetwork(encoder, pretrained, scales)
         self.pose_network = PoseNetwork(pose_encoder, pretrained)
         self.min_depth, self.max_depth = min_depth, max_depth
@@ -144,8 +145,9 @@ class SelfSupervisedDepth(L.LightningModule):
         return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe the depth network for evaluation and export."""
+        """Describe the networks for evaluation and export."""
         write_card(checkpoint, self.card)
+        write_pose_card(checkpoint, PoseNetworkCard(self.pose_encoder))
 
     @cached_property
     def card(self) -> DepthNetworkCard:
