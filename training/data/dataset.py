@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from training.data.records import FrameRecord, Matrix
 from training.data.sample import Sample
-from training.errors import DataError
+from training.errors import DataError, FrameError
 
 Window = tuple[int, int, int, int]  # x, y, width, height in pixels
 
@@ -183,11 +183,11 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """uint8 [H, W, 3], RGB; grey files repeat their channel.
 
     Raises:
-        DataError: the file cannot be decoded.
+        FrameError: the file cannot be decoded.
     """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise DataError(f"{path} cannot be decoded as an image: it is missing, truncated, or of an unknown format")
+        raise FrameError(f"{path} cannot be decoded as an image: it is missing, truncated, or of an unknown format")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

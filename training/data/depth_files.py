@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.kitti_calibration import CAM_TO_CAM, camera_from_velodyne, rectified_camera
-from training.errors import DataError
+from training.errors import FrameError
 
 KITTI_PNG_SCALE = 256.0
 TUM_PNG_SCALE = 5000.0
@@ -67,7 +67,7 @@ class VelodyneScan:
         (0, 0) as in KITTI's K: no shift by one pixel after rounding.
 
         Raises:
-            DataError: the scan is missing or cut off.
+            FrameError: the scan is missing or cut off.
         """
         points = read_velodyne(self.path)[:, :3].astype(np.float64)
         points = points[points[:, 0] >= 0]
@@ -88,14 +88,14 @@ def read_velodyne(path: Path) -> NDArray[np.float32]:
     """Points of a velodyne scan, float32 [N, 4]: x forward, y left, z up in metres, and reflectance in 0..1.
 
     Raises:
-        DataError: the file is missing or no whole number of points.
+        FrameError: the file is missing or no whole number of points.
     """
     try:
         values = np.fromfile(path, np.float32)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}): expected a velodyne scan") from error
+        raise FrameError(f"{path} cannot be read ({error}): expected a velodyne scan") from error
     if path.stat().st_size % 16:
-        raise DataError(f"{path} has {path.stat().st_size} bytes: expected 16 for each point; the file is cut off")
+        raise FrameError(f"{path} has {path.stat().st_size} bytes: expected 16 for each point; the file is cut off")
     return values.reshape(-1, 4)
 
 
@@ -103,11 +103,11 @@ def read_png16(path: Path) -> NDArray[np.uint16]:
     """A one-channel 16-bit PNG as uint16 [H, W].
 
     Raises:
-        DataError: the file cannot be read or is another kind of image.
+        FrameError: the file cannot be read or is another kind of image.
     """
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise DataError(f"{path} cannot be read as an image: expected a 16-bit PNG")
+        raise FrameError(f"{path} cannot be read as an image: expected a 16-bit PNG")
     if image.dtype != np.uint16 or image.ndim != 2:
-        raise DataError(f"{path} is {image.dtype} {list(image.shape)}: expected a one-channel 16-bit PNG")
+        raise FrameError(f"{path} is {image.dtype} {list(image.shape)}: expected a one-channel 16-bit PNG")
     return np.asarray(image, np.uint16)

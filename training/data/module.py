@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import ConcatDataset, Dataset, Sampler
 
 from training.data.augmentation import Augmentation
 from training.data.dataset import FrameDataset
 from training.data.records import FrameRecord, Intrinsics
 from training.data.sample import Batch, Sample, Views, clean_views
+from training.data.sampling import (
+    Draw,
+    EpochBatches,
+    LateDataLoader,
+    Position,
+    ReadableSamples,
+    ValidationBatches,
+    digest,
+    seed_everything_for,
+)
 from training.data.source import Source
+from training.data.unreadable import UnreadableFrames
 from training.errors import DataError
 
 SMALLEST_SIZE = 64  # two rows of features at stride 32: the decoder pads by reflection
@@ -30,7 +42,7 @@ class DepthData(L.LightningDataModule):
         validation: where validation frames come from; empty for none.
         width: width of the network's input in pixels, a multiple of 32 and at least 64.
         height: height of the network's input in pixels, a multiple of 32 and at least 64.
-        batch_size: samples per step.
+        batch_size: samples per step and device.
         workers: processes that decode frames.
         source_offsets: neighbours that a frame is reconstructed from, in frames; empty for supervision by depth alone.
         stereo: the rectified stereo partner is one more source.
@@ -76,6 +88,7 @@ class DepthData(L.LightningDataModule):
         self.source_offsets = [-1, 1] if source_offsets is None else source_offsets
         self.stereo, self.depth, self.known_poses = stereo, depth, known_poses
         self.min_crop, self.cache, self.augmentation = min_crop, cache, augmentation
+        self.seed = torch.initial_seed()
 
     @cached_property
     def train_records(self) -> list[list[FrameRecord]]:
@@ -87,7 +100,26 @@ class DepthData(L.LightningDataModule):
         """Validation frames of each source."""
         return [source.read(self.root) for source in self.validation_sources]
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    @cached_property
+    def unreadable(self) -> UnreadableFrames:
+        """Frames that could not be read so far."""
+        records = [*self.train_records, *self.validation_records]
+        return UnreadableFrames(len({r.image for source in records for r in source}), report=True)
+
+    def setup(self, stage: str) -> None:
+        """All processes of a run take the first one's seed."""
+        if self.trainer is not None:
+            self.seed = self.trainer.strategy.broadcast(self.seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the seed. The place in the epoch is the trainer's."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the seed of a checkpoint, so that a resumed run sees what it would have seen."""
+        self.seed = state_dict["seed"]
+
+    def train_dataloader(self) -> LateDataLoader:
         """Shuffled training batches.
 
         Raises:
@@ -108,13 +140,21 @@ class DepthData(L.LightningDataModule):
             )
             parts += [frames] * source.repeat
         together: ConcatDataset[Sample] = ConcatDataset(parts)
-        if len(together) < self.batch_size:
-            raise DataError(f"{len(together)} training frames do not fill one batch: lower data.batch_size")
-        return self._loader(together, shuffle=True)
+        rank, world_size = self._process()
+        batches = EpochBatches(len(together), self.batch_size, self.seed, self._position, rank, world_size)
+        if not len(batches):
+            everywhere = "" if world_size == 1 else f" in each of {world_size} processes"
+            raise DataError(f"{len(together)} training frames do not fill one batch{everywhere}: lower data.batch_size")
+        return self._loader(together, len(together), batches)
 
-    def val_dataloader(self) -> list[DataLoader[Sample]]:
+    def val_dataloader(self) -> list[LateDataLoader]:
         """Whole validation frames in order, one loader a source; with depth where measured, else with neighbours."""
-        return [self._loader(self._validation_frames(records), shuffle=False) for records in self.validation_records]
+        loaders = []
+        for records in self.validation_records:
+            frames = self._validation_frames(records)
+            batches = ValidationBatches(len(frames), self.batch_size, *self._process())
+            loaders.append(self._loader(frames, len(frames), batches))
+        return loaders
 
     def intrinsics_prior(self) -> Intrinsics:
         """Median intrinsics of the training frames: what a model trained on them assumes where no camera is known."""
@@ -122,29 +162,49 @@ class DepthData(L.LightningDataModule):
         fx, fy, cx, cy = np.median(known, axis=0).tolist()
         return fx, fy, cx, cy
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Note unreadable frames, and seed what is drawn from here on: by the place in the run, or for validation by
+        what is validated.
+
+        Raises:
+            DataError: too many frames cannot be read.
+        """
+        self.unreadable.add(batch.unreadable)
+        rank, _ = self._process()
+        if self.trainer is not None and self.trainer.training:
+            position = self._position()
+            seed_everything_for(self.seed, rank, position.epoch, position.batch)
+        else:
+            seed_everything_for(self.seed, digest(batch.names))
+        return batch
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Views:
         """Augment training batches, on the device."""
         training = self.trainer is not None and self.trainer.training
         return self.augmentation(batch) if training else clean_views(batch)
 
-    @cached_property
-    def _train_records(self) -> list[list[FrameRecord]]:
-        """Records of each training source."""
-        return [source.read(self.root) for source in self.train_sources]
+    def _process(self) -> tuple[int, int]:
+        """Rank of this process, and how many there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _position(self) -> Position:
+        if self.trainer is None:
+            return Position(epoch=0, batch=0)
+        overfit = self.trainer.overfit_batches  # type: ignore[attr-defined]  # set by a helper of Trainer's
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress
+        return Position(0 if overfit else self.trainer.current_epoch, batches.current.ready)
 
     def _validation_frames(self, records: list[FrameRecord]) -> FrameDataset:
         measured = has_depth(records)
         offsets = () if measured else self.source_offsets
         return FrameDataset(records, self.width, self.height, source_offsets=offsets, depth=measured, cache=self.cache)
 
-    def _loader(self, frames: Dataset[Sample], shuffle: bool) -> DataLoader[Sample]:
-        return DataLoader(
-            frames,
-            self.batch_size,
-            shuffle=shuffle,
-            drop_last=shuffle,
+    def _loader(self, frames: Dataset[Sample], length: int, batches: Sampler[list[Draw]]) -> LateDataLoader:
+        return LateDataLoader(
+            ReadableSamples(frames, length),
+            batch_sampler=batches,
             num_workers=self.workers,
-            collate_fn=Batch.collate,
+            collate_fn=ReadableSamples.collate,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -19,6 +19,7 @@ class Sample:
     intrinsics: float32 [4], (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H).
     depth: float32 [1, H, W] metres, 0 where unknown; None where the dataset has no depth at all.
     T_source_target: float32 [N, 4, 4], metres, maps target points into each source; None where it is to be learned.
+    unreadable: why each frame that this one stands in for could not be read.
     """
 
     image: Tensor
@@ -27,6 +28,7 @@ class Sample:
     depth: Tensor | None
     T_source_target: Tensor | None
     name: str
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Batch:
     depth: Tensor | None
     T_source_target: Tensor | None
     names: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Batch:
@@ -54,6 +57,7 @@ class Batch:
             depth=_stack([s.depth for s in samples]),
             T_source_target=_stack([s.T_source_target for s in samples]),
             names=tuple(s.name for s in samples),
+            unreadable=tuple(reason for s in samples for reason in s.unreadable),
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
@@ -72,6 +76,7 @@ class Batch:
             depth=None if self.depth is None else change(self.depth),
             T_source_target=None if self.T_source_target is None else change(self.T_source_target),
             names=self.names,
+            unreadable=self.unreadable,
         )
 
 
@@ -89,12 +94,13 @@ class Views:
     intrinsics: Tensor
     depth: Tensor | None
     T_source_target: Tensor | None
+    names: tuple[str, ...] = ()
 
 
 def clean_views(batch: Batch) -> Views:
     """Views without augmentation, for validation."""
     image, sources = batch.image.float() / 255.0, batch.sources.float() / 255.0
-    return Views(image, sources, image, sources, batch.intrinsics, batch.depth, batch.T_source_target)
+    return Views(image, sources, image, sources, batch.intrinsics, batch.depth, batch.T_source_target, batch.names)
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
