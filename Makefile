@@ -41,11 +41,15 @@ format: $(VENV)/.development
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.development
-	set -e; for name in $(BENCHMARKS); do echo; echo "## $$name"; $(BIN)/python benchmarks/$$name.py; done
+define run_benchmarks
+set -e; for name in $(1); do echo; echo "## $$name"; $(BIN)/python benchmarks/$$name.py; done
+endef
 
-soak: BENCHMARKS := lifecycle_cycles soak
-soak: bench
+bench: $(VENV)/.development
+	@$(call run_benchmarks,$(BENCHMARKS))
+
+soak: $(VENV)/.development
+	@$(call run_benchmarks,lifecycle_cycles soak)
 
 clean:
 	rm -rf $(VENV) out build install log *.egg-info
