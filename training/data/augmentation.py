@@ -6,14 +6,27 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
+from training.data.colors import ColorChange, change_colors, grayscale
 from training.data.sample import Batch, Views, clean_views
 
 
 @dataclass(frozen=True)
+class Draws:
+    """What was drawn for each of B samples: tensors on the CPU, so that the device has nothing to answer.
+
+    flipped, recolored, gray: bool [B]. colors: what happens to the colours of those that are recoloured.
+    """
+
+    flipped: Tensor
+    recolored: Tensor
+    colors: ColorChange
+    gray: Tensor
+
+
+@dataclass(frozen=True)
 class Augmentation:
-    """What is drawn for each sample, independently.
+    """What is drawn for each sample, independently; colours as torchvision's ColorJitter changes them.
 
     Args:
         flip: probability of a horizontal flip (principal point, depth and poses are mirrored with the pixels).
@@ -34,22 +47,43 @@ class Augmentation:
     grayscale: float = 0.0
 
     def __call__(self, batch: Batch) -> Views:
-        """Augmented views; flips change every field, colours only what the networks see."""
-        flipped = torch.rand(len(batch.names)) < self.flip
-        views = clean_views(_flip(batch, flipped.to(batch.image.device)))
-        network_image, network_sources = self._recolor(views.image, views.sources)
+        """Augmented views; flips change every field, colours only what the networks see.
+
+        Draws from torch's generator of the CPU, whatever the batch's device: one seed means one augmentation.
+        """
+        draws = self.draw(len(batch.names))
+        views = clean_views(_flip(batch, draws.flipped.to(batch.image.device, non_blocking=True)))
+        network_image, network_sources = _recolor(views.image, views.sources, draws)
         return replace(views, network_image=network_image, network_sources=network_sources)
 
-    def _recolor(self, image: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
-        jitter = v2.ColorJitter(self.brightness, self.contrast, self.saturation, self.hue)
-        gray = v2.RandomGrayscale(self.grayscale)
-        frames = torch.cat([image[:, None], sources], dim=1)
-        recolored = []
-        for sample in frames:  # a torchvision transform draws once per call: once per target and its sources
-            seen = jitter(sample) if torch.rand(()) < self.jitter else sample
-            recolored.append(gray(seen))
-        result = torch.stack(recolored)
-        return result[:, 0], result[:, 1:]
+    def draw(self, count: int) -> Draws:
+        """Draws for `count` samples, from torch's generator of the CPU."""
+        decisions = torch.rand(count, 3) < torch.tensor([self.flip, self.jitter, self.grayscale])
+        largest = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue])
+        unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0])
+        lowest = torch.tensor([0.0, 0.0, 0.0, -1.0])
+        factors = torch.maximum(unchanged - largest, lowest)
+        factors = factors + (unchanged + largest - factors) * torch.rand(count, 4)
+        order = torch.rand(count, 4).argsort(dim=1)
+        flipped, recolored, gray = decisions.unbind(1)
+        return Draws(flipped, recolored, ColorChange(factors, order), gray)
+
+
+def _recolor(image: Tensor, sources: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Target [B, 3, H, W] and sources [B, N, 3, H, W] in the colours that were drawn; others are left as they are."""
+    if not (draws.recolored.any() or draws.gray.any()):
+        return image, sources
+    device = image.device
+    frames = torch.cat([image[:, None], sources], dim=1)
+    if draws.recolored.any():
+        chosen = draws.recolored.nonzero()[:, 0]
+        change = ColorChange(draws.colors.factors[chosen], draws.colors.order[chosen]).to(device)
+        chosen = chosen.to(device, non_blocking=True)
+        frames[chosen] = change_colors(frames[chosen], change)
+    if draws.gray.any():
+        gray = draws.gray.to(device, non_blocking=True).view(-1, 1, 1, 1, 1)
+        frames = torch.where(gray, grayscale(frames), frames)
+    return frames[:, 0], frames[:, 1:]
 
 
 def _flip(batch: Batch, flipped: Tensor) -> Batch:
@@ -75,5 +109,6 @@ def _mirror(images: Tensor, flipped: Tensor) -> Tensor:
 
 
 def _mirror_pose(T: Tensor, flipped: Tensor) -> Tensor:
-    mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0], device=T.device, dtype=T.dtype))
-    return torch.where(flipped.view(-1, 1, 1, 1), mirror @ T @ mirror, T)
+    # Elementwise, since a matrix product may run in TensorFloat-32: poses would keep three digits.
+    sign = T.new_tensor([-1.0, 1.0, 1.0, 1.0])
+    return torch.where(flipped.view(-1, 1, 1, 1), sign[:, None] * T * sign, T)

@@ -163,3 +163,25 @@ def test_grayscale_is_for_the_networks_only() -> None:
     views = Augmentation(flip=0.0, jitter=0.0, grayscale=1.0)(make_batch())
     torch.testing.assert_close(views.network_image, views.network_image[:, :1].expand(-1, 3, -1, -1))
     assert not torch.equal(views.image[:, 0], views.image[:, 1])
+
+
+def test_draws_are_torchvisions_and_reach_their_limits() -> None:
+    """ColorJitter: factors uniform in 1 - x to 1 + x, never negative; hue in -x to x; every order equally often."""
+    torch.manual_seed(0)
+    draws = Augmentation(brightness=0.2, contrast=1.5, saturation=0.0, hue=0.1).draw(4000)
+    low, high = draws.colors.factors.amin(0), draws.colors.factors.amax(0)
+    torch.testing.assert_close(low, torch.tensor([0.8, 0.0, 1.0, -0.1]), rtol=0, atol=2e-3)
+    torch.testing.assert_close(high, torch.tensor([1.2, 2.5, 1.0, 0.1]), rtol=0, atol=2e-3)
+    torch.testing.assert_close(draws.colors.factors.mean(0), (low + high) / 2, rtol=0, atol=0.05)
+    orders, counts = draws.colors.order.unique(dim=0, return_counts=True)
+    assert len(orders) == 24
+    assert counts.min() > 4000 / 24 / 2
+
+
+def test_the_seed_says_what_is_drawn() -> None:
+    def augmented(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return Augmentation(jitter=1.0)(make_batch()).network_image
+
+    assert torch.equal(augmented(3), augmented(3))
+    assert not torch.equal(augmented(3), augmented(4))
