@@ -26,7 +26,9 @@ class RawFrame:
             its own, with the same lens distortion.
         pose: T_world_camera, float64 [4, 4], metres.
         speed: of the camera, m/s.
-        name: what the recording calls this frame (a file's name), so that lists of frames find it again.
+        name: what the recording calls this frame, so that lists of frames find it: `SEQUENCE/INDEX` as
+            `FrameRecord.name` where a reader of the recording itself gives one, otherwise empty.
+        is_target: False for a frame that is wanted only as a neighbour of others (`FrameRecord.is_target`).
     """
 
     rgb: NDArray[np.uint8]
@@ -36,6 +38,7 @@ class RawFrame:
     pose: Matrix | None = None
     speed: float | None = None
     name: str = ""
+    is_target: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class PrepareOptions:
         chroma: colour resolution of JPEG images: 444 in full, 420 halved both ways.
         rectify: undo lens distortion; otherwise images stay distorted and the index says so.
         keep_still: keep frames in which the camera does not move.
-        max_gap: a sequence is split where two frames are more than this many seconds apart.
+        max_gap: a sequence is split where two frames that are kept are more than this many seconds apart.
 
     Raises:
         DataError: a value is out of its range.
