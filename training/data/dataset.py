@@ -84,7 +84,8 @@ class FrameDataset(Dataset[Sample]):
     def _qualifies(self, record: FrameRecord) -> bool:
         neighbours = self._neighbours(record)
         return (
-            record.intrinsics is not None
+            record.is_target
+            and record.intrinsics is not None
             and len(neighbours) == len(self.source_offsets)
             and (record.depth is not None or not self.depth)
             and (record.stereo is not None or not self.stereo)

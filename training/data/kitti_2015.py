@@ -37,12 +37,13 @@ BASELINE = 0.5327
 logger = logging.getLogger(__name__)
 
 
-def read_kitti_2015(root: Path, split: str | None = None) -> list[FrameRecord]:
+def read_kitti_2015(root: Path, split: str | None = None, missing: MissingFiles | None = None) -> list[FrameRecord]:
     """Left frames of KITTI 2015 with stereo partner and disparity truth.
 
     Args:
         root: the benchmark's folder or its `training` folder.
         split: `training`, `validation` or the name of any other list `ROOT/SPLIT.txt`; all frames if None.
+        missing: takes the files that are missing, which are logged otherwise.
 
     Raises:
         DataError: nothing was found, or there is no such split; files missing among others are logged instead.
@@ -50,7 +51,8 @@ def read_kitti_2015(root: Path, split: str | None = None) -> list[FrameRecord]:
     if not (root / "image_2").is_dir() and (root / "training" / "image_2").is_dir():
         root = root / "training"
     images = {path.stem: path for path in image_files(root / "image_2") if path.stem.endswith("_10")}
-    missing = MissingFiles("KITTI 2015", root)
+    is_logged = missing is None
+    missing = missing or MissingFiles("KITTI 2015", root)
     names = list(images) if split is None else _split_names(root, split)
     records = []
     for name in names:
@@ -58,7 +60,8 @@ def read_kitti_2015(root: Path, split: str | None = None) -> list[FrameRecord]:
             records.append(_read_frame(root, images[name], missing))
         else:
             missing.add("image", root / "image_2" / name)
-    missing.warn(logger)
+    if is_logged:
+        missing.warn(logger)
     if not records:
         raise DataError(f"no frames{f' of {split}' if split else ''} in {root}: expected {LAYOUT}")
     return records

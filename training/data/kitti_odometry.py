@@ -26,6 +26,7 @@ from training.data.records import (
     missing_numbers,
     numbered_images,
 )
+from training.data.splits import SplitEntry, read_split_file, select_listed
 from training.errors import DataError
 
 LAYOUT = "ROOT/sequences/NN/image_C/*.png|jpg and ROOT/sequences/NN/calib.txt"
@@ -35,7 +36,12 @@ logger = logging.getLogger(__name__)
 
 
 def read_kitti_odometry(
-    root: Path, sequences: Sequence[str] | None = None, cameras: Sequence[str] = ("image_2", "image_0")
+    root: Path,
+    sequences: Sequence[str] | None = None,
+    cameras: Sequence[str] = ("image_2", "image_0"),
+    split_file: Path | None = None,
+    neighbours: int = 0,
+    missing: MissingFiles | None = None,
 ) -> list[FrameRecord]:
     """Frames of KITTI odometry sequences, each with its pose where the poses file has one.
 
@@ -43,11 +49,42 @@ def read_kitti_odometry(
         root: folder that holds `sequences` and `poses`.
         sequences: names such as `03`; all below `root/sequences` if None.
         cameras: the first of these that a sequence has is read (grey sequences lack `image_2`).
+        split_file: list of the frames to keep, in its order: `SEQUENCE INDEX l|r` a line, as of 09 and 10 (Zhou et al.,
+            2017). It takes the place of `sequences` and `cameras`.
+        neighbours: with a split file, unlisted frames up to so many away from a listed one follow; they are no targets.
+        missing: takes the files that are missing, which are logged otherwise.
 
     Raises:
         DataError: nothing was found, or a calib.txt lacks the camera; files missing among others are logged instead.
     """
-    missing = MissingFiles("KITTI odometry", root)
+    is_logged = missing is None
+    missing = missing or MissingFiles("KITTI odometry", root)
+    if split_file is not None:
+        records = _listed(root, read_split_file(split_file), missing, neighbours)
+    else:
+        records = _read_sequences(root, sequences, cameras, missing)
+    if is_logged:
+        missing.warn(logger)
+    if not records:
+        what = split_file or list(sequences or []) or "any sequence"
+        raise DataError(f"no frames of {what} in {root}: expected {LAYOUT}")
+    return records
+
+
+def _listed(root: Path, entries: Sequence[SplitEntry], missing: MissingFiles, neighbours: int) -> list[FrameRecord]:
+    found: list[FrameRecord] = []
+    for folder, is_right in dict.fromkeys((entry.folder, entry.is_right) for entry in entries):
+        sequence, cameras = folder.zfill(2), ("image_3", "image_1") if is_right else ("image_2", "image_0")
+        camera = next((name for name in cameras if (root / "sequences" / sequence / name).is_dir()), None)
+        if camera is not None:
+            # What the rest of the sequence lacks does not matter here.
+            found += _read_sequence(root, sequence, camera, MissingFiles("KITTI odometry", root))
+    return select_listed(found, entries, missing, neighbours)
+
+
+def _read_sequences(
+    root: Path, sequences: Sequence[str] | None, cameras: Sequence[str], missing: MissingFiles
+) -> list[FrameRecord]:
     folder = root / "sequences"
     if sequences is None:
         sequences = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
@@ -58,9 +95,6 @@ def read_kitti_odometry(
             missing.add("sequence with any of " + ", ".join(cameras), folder / sequence)
             continue
         records += _read_sequence(root, sequence, camera, missing)
-    missing.warn(logger)
-    if not records:
-        raise DataError(f"no frames of {list(sequences) or 'any sequence'} in {root}: expected {LAYOUT}")
     return records
 
 

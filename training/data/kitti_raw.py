@@ -29,11 +29,11 @@ from training.data.records import (
     missing_numbers,
     numbered_images,
 )
+from training.data.splits import SplitEntry, read_split_file, select_listed
 from training.errors import DataError
 
 LAYOUT = "ROOT/DATE/DATE_drive_NNNN_sync/image_0C/data/*.png|jpg and ROOT/DATE/calib_cam_to_cam.txt"
 STEREO_PARTNER = {"image_00": "image_01", "image_01": "image_00", "image_02": "image_03", "image_03": "image_02"}
-SPLIT_CAMERA = {"l": "image_02", "r": "image_03", "2": "image_02", "3": "image_03"}
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def read_kitti_raw(
     cameras: Sequence[str] = ("image_02",),
     depth_root: Path | None = None,
     split_file: Path | None = None,
+    neighbours: int = 0,
+    missing: MissingFiles | None = None,
 ) -> list[FrameRecord]:
     """Frames of KITTI raw drives, by drive, camera and frame number.
 
@@ -55,19 +57,23 @@ def read_kitti_raw(
             `velodyne_raw/DRIVE/image_02`); without it, depth is the frame's velodyne scan where there is one.
         split_file: list of the frames to keep, in its order: `DATE/DRIVE INDEX l|r` a line (Eigen et al., 2014). It
             takes the place of `drives` and `cameras`.
+        neighbours: with a split file, unlisted frames up to so many away from a listed one follow; they are no targets.
+        missing: takes the files that are missing, which are logged otherwise.
 
     Raises:
         DataError: nothing was found; files that are missing among others are logged instead.
     """
-    missing = MissingFiles("KITTI raw", root)
+    is_logged = missing is None
+    missing = missing or MissingFiles("KITTI raw", root)
     if split_file is not None:
-        records = _listed(root, split_file, depth_root, missing)
+        records = _listed(root, read_split_file(split_file), depth_root, missing, neighbours)
     else:
         records = []
         for drive in _drive_folders(root, drives, missing):
             for camera in cameras:
                 records += _read_camera(drive, camera, depth_root, missing)
-    missing.warn(logger)
+    if is_logged:
+        missing.warn(logger)
     if not records:
         what = f"{split_file}" if split_file else f"{list(drives) if drives else 'any drive'} with {list(cameras)}"
         raise DataError(f"no frames of {what} in {root}: expected {LAYOUT}")
@@ -95,37 +101,20 @@ def _drive_folders(root: Path, drives: Sequence[str] | None, missing: MissingFil
     return [folder for folder in folders if folder.is_dir()]
 
 
-def _listed(root: Path, split_file: Path, depth_root: Path | None, missing: MissingFiles) -> list[FrameRecord]:
-    if not split_file.is_file():
-        raise DataError(f"no split file {split_file}: expected a list of `DATE/DRIVE INDEX l|r`")
-    listed = _split_entries(root, split_file)
-    found: dict[tuple[Path, str, int], FrameRecord] = {}
-    for drive, camera in dict.fromkeys((drive, camera) for drive, camera, _ in listed):
+def _listed(
+    root: Path, entries: Sequence[SplitEntry], depth_root: Path | None, missing: MissingFiles, neighbours: int
+) -> list[FrameRecord]:
+    found: list[FrameRecord] = []
+    for folder, is_right in dict.fromkeys((entry.folder, entry.is_right) for entry in entries):
+        drive, camera = root / folder, "image_03" if is_right else "image_02"
         if (drive / camera).is_dir():
             # What the rest of the drive lacks does not matter here.
-            others = MissingFiles("KITTI raw", drive)
-            for record in _read_camera(drive, camera, depth_root, others):
-                found[drive, camera, record.index] = record
-    for drive, camera, index in listed:
-        if (drive, camera, index) not in found:
-            missing.add("image", drive / camera / "data" / f"{index:010d}")
-        elif found[drive, camera, index].depth is None:
-            missing.add("depth", drive / camera / "data" / f"{index:010d}")
-    return [found[key] for key in listed if key in found]
-
-
-def _split_entries(root: Path, split_file: Path) -> list[tuple[Path, str, int]]:
-    """Drive, camera and frame number of each line."""
-    entries = []
-    for number, line in enumerate(split_file.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            drive, index, side = line.split()
-            entries.append((root / drive, SPLIT_CAMERA[side], int(index)))
-        except (ValueError, KeyError) as error:
-            raise DataError(f"{split_file}, line {number} is {line!r}: expected `DATE/DRIVE INDEX l|r`") from error
-    return entries
+            found += _read_camera(drive, camera, depth_root, MissingFiles("KITTI raw", drive))
+    records = select_listed(found, entries, missing, neighbours)
+    for record in records:
+        if record.is_target and record.depth is None:
+            missing.add("depth", root / record.name)
+    return records
 
 
 @dataclass(frozen=True)
