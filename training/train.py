@@ -16,17 +16,22 @@ from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.callbacks import (
     Callback,
     LearningRateMonitor,
-    ModelCheckpoint,
     RichProgressBar,
     TQDMProgressBar,
 )
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from training.callbacks.checkpointing import CheckpointInterval, checkpoint_callbacks
+from training.callbacks.non_finite import NonFiniteSteps
+from training.callbacks.summary import StepSummary
+from training.checkpoint_files import AtomicCheckpointIO
 from training.checkpoints import initialize_depth_network, read_checkpoint
 from training.command_line import Parser
 from training.data.module import DepthData, has_depth
 from training.errors import CheckpointError
+from training.failures import explained_failures
+from training.synchronized_batch_norm import SynchronizedBatchNorm
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.supervised import SupervisedDepth
 
@@ -70,6 +75,7 @@ class TrainingCLI(LightningCLI):
         )
         parser.add_argument("--name", type=str, default="depth", help="Name of the run: its folder below --runs.")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs.")
+        parser.add_class_arguments(CheckpointInterval, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what `main` was given; LightningCLI warns when there is a command line as well, as there always is."""
@@ -90,26 +96,26 @@ class TrainingCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(self.config.runs, name=self.config.name)
         if options.default_root_dir is None:
             kwargs["default_root_dir"] = self.config.runs / self.config.name
-        callbacks: list[Callback] = []
+        kwargs["use_distributed_sampler"] = False  # DepthData shares frames out among the processes itself
+        kwargs["plugins"] = [*as_list(options.plugins), AtomicCheckpointIO()]
+        if options.sync_batchnorm:
+            kwargs["plugins"].append(SynchronizedBatchNorm())
+        callbacks: list[Callback] = [StepSummary(), NonFiniteSteps()]
         if options.logger is not False:
             callbacks.append(LearningRateMonitor())
         if not self.datamodule.validation_sources:
             kwargs["limit_val_batches"] = 0
         if options.enable_checkpointing is not False:
-            callbacks += checkpoint_callbacks(monitored_value(self.datamodule))
+            callbacks += checkpoint_callbacks(monitored_value(self.datamodule), self.config_init.checkpoint)
         if options.enable_progress_bar is not False:
             callbacks.append(RichProgressBar() if sys.stderr.isatty() else TQDMProgressBar(refresh_rate=50))
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
 
 
-def checkpoint_callbacks(monitor: str | None) -> list[Callback]:
-    """Keep best.ckpt, where there is a value to choose it by, and last.ckpt.
-
-    These are two callbacks, since ModelCheckpoint's save_last only follows the checkpoints that it finds worth keeping.
-    """
-    last = ModelCheckpoint(filename="last", enable_version_counter=False)
-    return [ModelCheckpoint(filename="best", monitor=monitor), last] if monitor else [last]
+def as_list(plugins: Any) -> list[Any]:
+    """What Trainer takes as its plugins (none, one or a list), as a list."""
+    return [] if plugins is None else list(plugins) if isinstance(plugins, list) else [plugins]
 
 
 def monitored_value(data: DepthData) -> str | None:
@@ -143,7 +149,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     if cli.config.weights is not None:
         initialize_depth_network(cli.model.depth_network, cli.config.weights)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume, weights_only=True)
+    with explained_failures():
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume, weights_only=True)
     return 0
 
 
@@ -152,9 +159,8 @@ def _say_things_once() -> None:
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    warnings.filterwarnings(
-        "ignore", "The dirpath has changed from"
-    )  # a resumed run has a folder and a best of its own
+    warnings.filterwarnings("ignore", "The dirpath has changed from")  # a resumed run has a folder and best of its own
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch")  # DepthData can
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

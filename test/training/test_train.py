@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training import cli, train
+from training.callbacks.checkpointing import checkpoint_callbacks
 from training.checkpoints import load_depth_network, read_checkpoint
 from training.data.module import DepthData
 from training.data.source import Source
@@ -239,7 +240,7 @@ def test_the_last_checkpoint_is_kept_when_it_is_not_the_best(tmp_path: Path) -> 
         accelerator="cpu",
         default_root_dir=tmp_path,
         logger=False,
-        callbacks=train.checkpoint_callbacks("error"),
+        callbacks=checkpoint_callbacks("error"),
         enable_progress_bar=False,
         enable_model_summary=False,
         val_check_interval=0.5,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.nn import Parameter
 from torch.optim import Adam, AdamW
@@ -24,6 +25,9 @@ class Optimization:
             cosine to 0, while Adam's first beta goes from 0.95 down to 0.85 and back (Smith, 2018).
         step_epochs: epochs between two steps of the step schedule.
         warmup: share of the steps over which one_cycle rises.
+        rate_rule: with another number of samples per step than `base_samples`, the rate stays (fixed), grows with
+            their ratio (linear; Goyal et al., 2017) or with its root (sqrt; Krizhevsky, 2014).
+        base_samples: samples per step that `learning_rate` is meant for.
     """
 
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -32,12 +36,32 @@ class Optimization:
     schedule: Literal["step", "one_cycle"] = "step"
     step_epochs: int = 15
     warmup: float = 0.05
+    rate_rule: Literal["fixed", "linear", "sqrt"] = "fixed"
+    base_samples: int = 12
 
-    def configure(self, parameters: Iterable[Parameter], total_steps: int) -> OptimizerLRSchedulerConfig:
-        """What LightningModule.configure_optimizers returns; `total_steps` is trainer.estimated_stepping_batches."""
+    def rate(self, samples: int) -> float:
+        """Learning rate for so many samples per optimiser step, over all devices and accumulated batches."""
+        exponent = {"fixed": 0.0, "linear": 1.0, "sqrt": 0.5}[self.rate_rule]
+        return self.learning_rate * (samples / self.base_samples) ** exponent
+
+    def configure(self, parameters: Iterable[Parameter], trainer: L.Trainer) -> OptimizerLRSchedulerConfig:
+        """What LightningModule.configure_optimizers returns."""
+        return self.schedule_for(parameters, int(trainer.estimated_stepping_batches), samples_per_step(trainer))
+
+    def schedule_for(
+        self, parameters: Iterable[Parameter], total_steps: int, samples: int
+    ) -> OptimizerLRSchedulerConfig:
+        """Optimiser and schedule of a run of `total_steps`, each of `samples`."""
         kind = Adam if self.optimizer == "adam" else AdamW
-        optimizer = kind(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        rate = self.rate(samples)
+        optimizer = kind(parameters, lr=rate, weight_decay=self.weight_decay)
         if self.schedule == "step":
             return {"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, self.step_epochs)}
-        cycle = OneCycleLR(optimizer, self.learning_rate, total_steps, pct_start=self.warmup, final_div_factor=1e4)
+        cycle = OneCycleLR(optimizer, rate, total_steps, pct_start=self.warmup, final_div_factor=1e4)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+def samples_per_step(trainer: L.Trainer) -> int:
+    """Samples of one optimiser step: batch size x processes x accumulated batches."""
+    batch_size: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+    return batch_size * trainer.world_size * trainer.accumulate_grad_batches

@@ -142,7 +142,7 @@ class SelfSupervisedDepth(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and schedule of the recipe."""
-        return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
+        return self.optimization.configure(self.parameters(), self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the networks for evaluation and export."""

@@ -85,7 +85,7 @@ class SupervisedDepth(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and schedule of the recipe."""
-        return self.optimization.configure(self.parameters(), int(self.trainer.estimated_stepping_batches))
+        return self.optimization.configure(self.parameters(), self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the network for evaluation and export."""

@@ -32,14 +32,14 @@ def weights() -> list[torch.nn.Parameter]:
 
 
 def test_step_divides_by_ten_every_step_epochs() -> None:
-    configured = Optimization(learning_rate=1e-4, step_epochs=3).configure(weights(), total_steps=1000)
+    configured = Optimization(learning_rate=1e-4, step_epochs=3).schedule_for(weights(), total_steps=1000, samples=12)
     assert rates(configured, 6) == pytest.approx([1e-4] * 3 + [1e-5] * 3 + [1e-6])
     assert not isinstance(configured["lr_scheduler"], dict)  # Lightning's default interval is the epoch
 
 
 def test_one_cycle_rises_over_the_warmup_and_falls_to_nothing() -> None:
     optimization = Optimization(learning_rate=1e-3, schedule="one_cycle", warmup=0.1)
-    seen = rates(optimization.configure(weights(), total_steps=101), 100)
+    seen = rates(optimization.schedule_for(weights(), total_steps=101, samples=12), 100)
     top = seen.index(max(seen))
     assert top == pytest.approx(10, abs=1)
     assert max(seen) == pytest.approx(1e-3, rel=1e-2)
@@ -52,7 +52,18 @@ def test_one_cycle_rises_over_the_warmup_and_falls_to_nothing() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("adamw", AdamW)])
 def test_optimizer_by_name(name: Any, kind: type[torch.optim.Optimizer]) -> None:
-    optimizer = Optimization(optimizer=name, learning_rate=0.3, weight_decay=0.02).configure(weights(), 10)["optimizer"]
+    optimizer = Optimization(optimizer=name, learning_rate=0.3, weight_decay=0.02).schedule_for(weights(), 10, 12)[
+        "optimizer"
+    ]
     assert type(optimizer) is kind
     assert optimizer.param_groups[0]["lr"] == 0.3
     assert optimizer.param_groups[0]["weight_decay"] == 0.02
+
+
+@pytest.mark.parametrize(("rule", "rate"), [("fixed", 1e-4), ("linear", 4e-4), ("sqrt", 2e-4)])
+def test_rate_for_four_times_the_samples(rule: Any, rate: float) -> None:
+    optimization = Optimization(learning_rate=1e-4, rate_rule=rule, base_samples=12)
+    assert optimization.rate(12) == pytest.approx(1e-4)
+    assert optimization.rate(48) == pytest.approx(rate)
+    configured = optimization.schedule_for(weights(), 10, samples=48)
+    assert configured["optimizer"].param_groups[0]["lr"] == pytest.approx(rate)

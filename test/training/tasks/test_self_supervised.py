@@ -126,7 +126,7 @@ class OneBatch(L.LightningDataModule):
 
     def __init__(self, batch: Batch) -> None:
         super().__init__()
-        self.batch = batch
+        self.batch, self.batch_size = batch, len(batch.names)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return DataLoader([self.batch], batch_size=None)  # type: ignore[arg-type]
