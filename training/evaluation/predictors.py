@@ -66,7 +66,7 @@ class CheckpointPredictor:
         trained = load_depth_network(path)
         self.name = f"{path.name} (step {trained.steps})"
         self._card = trained.card
-        self._device = torch.device(_default_device() if device == "auto" else device)
+        self._device = torch.device(default_device() if device == "auto" else device)
         self._network = trained.network.to(self._device)
 
     def disparity(self, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None) -> NDArray[np.float32]:
@@ -110,5 +110,6 @@ class ModelPredictor:
         return np.reciprocal(self._pipeline.process(Frame(0, "", rgb), camera).depth)
 
 
-def _default_device() -> str:
+def default_device() -> str:
+    """The GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
