@@ -26,7 +26,7 @@ from training.data.records import (
     missing_numbers,
     numbered_images,
 )
-from training.data.splits import SplitEntry, read_split_file, select_listed
+from training.data.splits import SplitEntry, by_name, read_split_file, select_listed
 from training.errors import DataError
 
 LAYOUT = "ROOT/sequences/NN/image_C/*.png|jpg and ROOT/sequences/NN/calib.txt"
@@ -79,7 +79,7 @@ def _listed(root: Path, entries: Sequence[SplitEntry], missing: MissingFiles, ne
         if camera is not None:
             # What the rest of the sequence lacks does not matter here.
             found += _read_sequence(root, sequence, camera, MissingFiles("KITTI odometry", root))
-    return select_listed(found, entries, missing, neighbours)
+    return select_listed(by_name(found), entries, missing, neighbours)
 
 
 def _read_sequences(

@@ -29,7 +29,7 @@ from training.data.records import (
     missing_numbers,
     numbered_images,
 )
-from training.data.splits import SplitEntry, read_split_file, select_listed
+from training.data.splits import SplitEntry, by_name, read_split_file, select_listed
 from training.errors import DataError
 
 LAYOUT = "ROOT/DATE/DATE_drive_NNNN_sync/image_0C/data/*.png|jpg and ROOT/DATE/calib_cam_to_cam.txt"
@@ -110,7 +110,7 @@ def _listed(
         if (drive / camera).is_dir():
             # What the rest of the drive lacks does not matter here.
             found += _read_camera(drive, camera, depth_root, MissingFiles("KITTI raw", drive))
-    records = select_listed(found, entries, missing, neighbours)
+    records = select_listed(by_name(found), entries, missing, neighbours)
     for record in records:
         if record.is_target and record.depth is None:
             missing.add("depth", root / record.name)

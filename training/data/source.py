@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
@@ -10,23 +11,31 @@ from training.data.folder import read_folder
 from training.data.kitti_2015 import read_kitti_2015
 from training.data.kitti_odometry import read_kitti_odometry
 from training.data.kitti_raw import read_kitti_raw
+from training.data.prepared import read_prepared
 from training.data.proxy_files import with_proxy_depth
 from training.data.records import FrameRecord
+from training.data.splits import without_eigen_test
 from training.data.synthetic import read_synthetic
 from training.data.tum import read_tum
 from training.errors import DataError
 
-Kind = Literal["kitti_raw", "kitti_odometry", "kitti_2015", "tum", "folder", "synthetic"]
+Kind = Literal["kitti_raw", "kitti_odometry", "kitti_2015", "tum", "folder", "synthetic", "prepared"]
+
+LISTED_NEIGHBOURS = 4
+"""Unlisted frames that are there for listed ones to be compared with: as far away as any recipe's source offsets."""
 
 OPTIONS_OF_KIND: dict[Kind, tuple[str, ...]] = {
     "kitti_raw": ("select", "cameras", "split_file", "depth_path"),
-    "kitti_odometry": ("select", "cameras"),
+    "kitti_odometry": ("select", "cameras", "split_file"),
     "kitti_2015": ("select",),
     "tum": ("select", "freiburg"),
     "folder": ("camera_file",),
     "synthetic": ("select",),
+    "prepared": ("select", "split_file"),
 }
-OPTIONS_OF_ALL_KINDS = ("kind", "path", "proxy", "prefer_proxy", "repeat")
+OPTIONS_OF_ALL_KINDS = ("kind", "path", "exclude_eigen_test", "proxy", "prefer_proxy", "repeat")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,13 +45,15 @@ class Source:
     Args:
         kind: layout of the folder.
         path: the folder.
-        select: drives (kitti_raw, synthetic), sequences (kitti_odometry, tum) or lists (kitti_2015: training,
+        select: drives (kitti_raw, synthetic), sequences (kitti_odometry, tum, prepared) or lists (kitti_2015: training,
             validation); empty takes all. For tum these are folders below `path`; empty takes `path` for the sequence.
         cameras: image folders (kitti_raw: image_02 by default; kitti_odometry: image_2).
-        split_file: list of frames, `DATE/DRIVE INDEX l|r` a line (kitti_raw), instead of `select` and `cameras`.
+        split_file: list of frames, `FOLDER INDEX l|r` a line, FOLDER being DATE/DRIVE or the number of an odometry
+            sequence (kitti_raw, kitti_odometry, prepared), instead of `select` and `cameras`.
         depth_path: folder of KITTI depth PNGs (kitti_raw), instead of velodyne scans.
         camera_file: YAML file as ROS camera_calibration writes it (folder); without it, the camera is unknown.
         freiburg: the Kinect that recorded (tum): 1, 2 or 3, as in freiburg1.
+        exclude_eigen_test: leave out what is of the 28 drives of Eigen's test set, by the names of the sequences.
         proxy: folder that `proxy_depth` wrote; its depth fills the frames that have none.
         prefer_proxy: take proxy depth where there is measured depth, too.
         repeat: how often each frame is seen in an epoch.
@@ -59,6 +70,7 @@ class Source:
     depth_path: Path | None = None
     camera_file: Path | None = None
     freiburg: Literal[1, 2, 3] = 1
+    exclude_eigen_test: bool = False
     proxy: Path | None = None
     prefer_proxy: bool = False
     repeat: int = 1
@@ -82,9 +94,18 @@ class Source:
             DataError: nothing was found.
         """
         records = self._read_layout(root)
+        if self.exclude_eigen_test:
+            records = self._without_eigen_test(records, root)
         if self.proxy is not None:
             records = with_proxy_depth(records, root / self.proxy, self.prefer_proxy)
         return records
+
+    def _without_eigen_test(self, records: list[FrameRecord], root: Path) -> list[FrameRecord]:
+        kept, excluded = without_eigen_test(records)
+        logger.info("%s: %d sequences of Eigen's test drives are left out", root / self.path, len(excluded))
+        if not kept:
+            raise DataError(f"{root / self.path} has only frames of Eigen's test drives: {', '.join(excluded)}")
+        return kept
 
     def _given(self) -> set[str]:
         """Options that differ from their defaults."""
@@ -93,18 +114,20 @@ class Source:
 
     def _read_layout(self, root: Path) -> list[FrameRecord]:
         folder, select = root / self.path, self.select or None
+        listed, neighbours = _below(root, self.split_file), LISTED_NEIGHBOURS
         if self.kind == "kitti_raw":
-            cameras, depth_root, split_file = self.cameras or ["image_02"], self.depth_path, self.split_file
-            return read_kitti_raw(folder, select, cameras, _below(root, depth_root), _below(root, split_file))
+            cameras, depth_root = self.cameras or ["image_02"], _below(root, self.depth_path)
+            return read_kitti_raw(folder, select, cameras, depth_root, listed, neighbours)
         if self.kind == "kitti_odometry":
-            return read_kitti_odometry(folder, select, self.cameras or ["image_2"])
+            return read_kitti_odometry(folder, select, self.cameras or ["image_2"], listed, neighbours)
+        if self.kind == "prepared":
+            return read_prepared(folder, select, listed, neighbours)
         if self.kind == "kitti_2015":
             return [record for split in self.select or (None,) for record in read_kitti_2015(folder, split)]
         if self.kind == "tum":
             return [record for name in select or ["."] for record in read_tum(folder / name, self.freiburg)]
-        if self.kind == "synthetic":
-            return read_synthetic(folder, select)
-        return read_folder(folder, _below(root, self.camera_file))
+        camera_file = _below(root, self.camera_file)
+        return read_synthetic(folder, select) if self.kind == "synthetic" else read_folder(folder, camera_file)
 
 
 def _below(root: Path, path: Path | None) -> Path | None:

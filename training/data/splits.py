@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,28 +89,32 @@ def read_split_file(path: Path) -> list[SplitEntry]:
     return entries
 
 
+def by_name(records: Sequence[FrameRecord]) -> dict[str, FrameRecord]:
+    """Records by the names that lists have for them."""
+    return {record.name: record for record in records}
+
+
 def select_listed(
-    records: Sequence[FrameRecord], entries: Sequence[SplitEntry], missing: MissingFiles, neighbours: int = 0
+    records: Mapping[str, FrameRecord], entries: Sequence[SplitEntry], missing: MissingFiles, neighbours: int = 0
 ) -> list[FrameRecord]:
     """The listed frames, in the list's order, and after them unlisted ones up to `neighbours` frames away.
 
     Neighbours are there for listed frames to be compared with; they are no targets and bring no depth.
 
     Args:
+        records: frames by the names that lists have for them (`by_name`).
         missing: takes the listed frames that none of the records is.
     """
-    by_name = {record.name: record for record in records}
     listed: dict[str, FrameRecord] = {}
     for entry in entries:
-        name = next((name for name in entry.names if name in by_name), None)
+        name = next((name for name in entry.names if name in records), None)
         if name is None:
             missing.add("image", missing.root / entry.names[0])
         else:
-            listed[name] = by_name[name]
-    places = {
-        (record.sequence, record.index + k) for record in listed.values() for k in range(-neighbours, neighbours + 1)
-    }
-    others = [record for record in records if (record.sequence, record.index) in places and record.name not in listed]
+            listed[name] = records[name]
+    offsets = range(-neighbours, neighbours + 1)
+    places = {(record.sequence, record.index + k) for record in listed.values() for k in offsets}
+    others = [r for name, r in records.items() if name not in listed and (r.sequence, r.index) in places]
     return [*listed.values(), *(replace(record, is_target=False, depth=None) for record in others)]
 
 

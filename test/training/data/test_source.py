@@ -54,7 +54,11 @@ def test_kitti_raw_by_split_file(kitti_raw: Path) -> None:
     (kitti_raw / "lists").mkdir()
     (kitti_raw / "lists" / "split.txt").write_text(f"{DAY}/{DRIVES[0]} 2 r\n{DAY}/{DRIVES[0]} 0 l\n")
     source = Source("kitti_raw", Path("kitti_raw"), split_file=Path("lists/split.txt"))
-    assert names(source, kitti_raw) == ["image_03:2", "image_02:0"]
+    records = source.read(kitti_raw)
+    targets = [f"{record.sequence[-8:]}:{record.index}" for record in records if record.is_target]
+    assert targets == ["image_03:2", "image_02:0"]
+    neighbours = {(record.sequence[-8:], record.index) for record in records if not record.is_target}
+    assert neighbours == {("image_03", 0), ("image_03", 1), ("image_02", 1), ("image_02", 2)}
 
 
 def test_kitti_raw_with_depth_images(kitti_raw: Path) -> None:
@@ -128,7 +132,7 @@ def test_every_option_belongs_to_some_kind() -> None:
         ("kitti_2015", {"cameras": ["image_02"]}, "kind kitti_2015 has no cameras; it has select"),
         ("folder", {"select": ["a"], "freiburg": 2}, "kind folder has no freiburg, select; it has camera_file"),
         ("synthetic", {"depth_path": Path("d")}, "kind synthetic has no depth_path"),
-        ("kitti_odometry", {"split_file": Path("s")}, "kind kitti_odometry has no split_file"),
+        ("kitti_odometry", {"depth_path": Path("d")}, "kind kitti_odometry has no depth_path"),
         ("kitti_raw", {"split_file": Path("s"), "select": ["a"]}, "takes the place of select and cameras"),
         ("synthetic", {"prefer_proxy": True}, "prefer_proxy without proxy"),
         ("kitti_raw", {"repeat": 0}, "repeat is 0; expected 1 or more"),
