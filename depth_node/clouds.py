@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from depth_node.camera import PinholeCamera, directions
 from depth_node.errors import CloudError
+from depth_node.images import adopt_data
 
 POINT_STEP = 16
 FIELD_OFFSETS = {"x": 0, "y": 4, "z": 8, "rgb": 12}
@@ -142,7 +143,7 @@ def _cloud_message(data: array.array[int], height: int, width: int, is_dense: bo
         row_step=POINT_STEP * width,
         is_dense=is_dense,
     )
-    message.data = data  # the setter keeps the array; the constructor would copy it
+    adopt_data(message, data)
     return message
 
 

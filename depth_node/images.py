@@ -171,12 +171,24 @@ def color_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:
     return _image_message(np.ascontiguousarray(rgb, np.uint8), "rgb8", header)
 
 
+def message_array(height: int, width: int) -> NDArray[np.float32]:
+    """Uninitialised float32 [height, width] in the kind of memory that messages keep, so that none is copied later."""
+    data = array.array("B", bytes(4)) * (height * width)
+    return np.frombuffer(data, np.float32).reshape(height, width)
+
+
+def adopt_data(message: Any, data: array.array[int]) -> None:
+    """Make `data` a message's own, as it is.
+
+    Its setter copies, unless the environment has it check every field: then it keeps an array.array.
+    """
+    message._data = data
+
+
 def _image_message(pixels: NDArray[Any], encoding: str, header: Header) -> Image:
     from sensor_msgs.msg import Image
 
     height, width = pixels.shape[:2]
-    data = array.array("B")
-    data.frombytes(pixels.data.cast("B"))
     message = Image(
         header=header,
         height=height,
@@ -185,9 +197,22 @@ def _image_message(pixels: NDArray[Any], encoding: str, header: Header) -> Image
         is_bigendian=False,
         step=pixels.strides[0],
     )
-    # The setter keeps an array.array as it is, and checks every element of anything else; the constructor copies.
-    message.data = data
+    adopt_data(message, _message_data(pixels))
     return message
+
+
+def _message_data(pixels: NDArray[Any]) -> array.array[int]:
+    """The bytes of a contiguous array: those of `message_array` themselves, a copy of others."""
+    owner: Any = pixels
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if isinstance(owner, array.array) and owner.typecode == "B" and len(owner) == pixels.nbytes:
+        return owner
+    data = array.array("B")
+    data.frombytes(pixels.data.cast("B"))
+    return data
 
 
 def _check_layout(message: ImageFields, encoding: _Encoding) -> None:

@@ -22,8 +22,9 @@ class Inputs:
 
     Args:
         image_transport: `raw` or `compressed`.
-        receive_image: called with the message, the number of images known to be lost before it on the way here, and
-            what its stamp says about the stream.
+        receive_image: called with the message, at once.
+        observe_image: called after that, with the same message, the number of images known to be lost before it on
+            the way here, and what is wrong with the stream.
         receive_camera_info: called with the message.
     """
 
@@ -31,13 +32,15 @@ class Inputs:
         self,
         node: Node,
         image_transport: str,
-        receive_image: Callable[[Image | CompressedImage, int, StampReport], None],
+        receive_image: Callable[[Image | CompressedImage], None],
+        observe_image: Callable[[Image | CompressedImage, int, StampReport], None],
         receive_camera_info: Callable[[CameraInfo], None],
     ) -> None:
         self._node = node
-        self._receive_image = receive_image
+        self._receive_image, self._observe_image = receive_image, observe_image
         self._image_type = CompressedImage if image_transport == "compressed" else Image
         self.image_topic = image_topic(node.resolve_topic_name("image"), image_transport)
+        self.publishers = 0  # of the images, at the last one
         self._image_number: int | None = None
         self._stamps = StampMonitor()
         callback: Callable[..., None] = self._receive  # rclpy's types know no second argument
@@ -89,14 +92,16 @@ class Inputs:
         return self._node.create_subscription(message_type, topic, callback, qos, qos_overriding_options=overrides)
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, int | None]) -> None:
+        self._receive_image(message)
         missed = self._missed_images(info["publication_sequence_number"])
-        self._receive_image(message, missed or 0, self._stamps.add(stamp_ns(message), missed))
+        self._observe_image(message, missed or 0, self._stamps.add(stamp_ns(message), missed))
 
     def _missed_images(self, number: int | None) -> int | None:
         """Images that the publisher sent since the last one; None where the middleware does not number them."""
         before, self._image_number = self._image_number, number
+        self.publishers = self._node.count_publishers(self.image_topic)
         # Two publishers' numbers are not to be compared.
-        if number is None or before is None or self._node.count_publishers(self.image_topic) != 1:
+        if number is None or before is None or self.publishers != 1:
             return None
         return max(0, number - before - 1)
 

@@ -44,6 +44,7 @@ from depth_node.transport import use_shipped_fastdds_profile
 from depth_node.worker import LatestWorker
 
 SILENT_PERIODS_LOGGED = 5
+SWITCH_INTERVAL_S = 1e-4  # how long the worker waits for the executor to let go of the interpreter, at most
 SIGNAL_PERIOD_S = 0.1  # Python sees a signal only between two waits of the executor
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -168,7 +169,13 @@ class DepthNode(LifecycleNode):
     def _start_work(self) -> None:
         assert self._pipeline is not None
         assert self._outputs is not None
-        inputs = Inputs(self, self._settings.image_transport, self._receive_image, self._receive_camera_info)
+        inputs = Inputs(
+            self,
+            self._settings.image_transport,
+            self._receive_image,
+            self._observe_image,
+            self._receive_camera_info,
+        )
         handler = FrameHandler(self, self._pipeline, self._outputs, self._statistics, self._settings, inputs)
         self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"))
 
@@ -191,19 +198,26 @@ class DepthNode(LifecycleNode):
 
     # Topics
 
-    def _receive_image(self, message: Image | CompressedImage, missed: int, report: StampReport) -> None:
+    def _receive_image(self, message: Image | CompressedImage) -> None:
         if self._active is None:
             return
         now = self._statistics.clock()
+        if not self._rate_limiter.admits(now, self._settings.rate_limit):
+            self._statistics.frame_skipped()
+        elif self._active.worker.submit(ReceivedImage(message, now)):
+            self._statistics.frame_dropped()
+
+    def _observe_image(self, message: Image | CompressedImage, missed: int, report: StampReport) -> None:
+        if self._active is None:
+            return
         age = (self.get_clock().now().nanoseconds - stamp_ns(message)) * 1e-9
         self._statistics.frame_received(missed, None if report.kind == "stamp_zero" else age)
         self._stream = report
         if report.kind is not None:
             self._active.handler.report(report.kind, report.message)
-        if not self._rate_limiter.admits(now, self._settings.rate_limit):
-            self._statistics.frame_skipped()
-        elif self._active.worker.submit(ReceivedImage(message, now)):
-            self._statistics.frame_dropped()
+        if (publishers := self._active.inputs.publishers) > 1:
+            topic = self._active.inputs.image_topic
+            self._active.handler.report("publishers", f"{publishers} publishers on {topic}: leave it to one of them")
 
     def _receive_camera_info(self, message: CameraInfo) -> None:
         if self._active is not None:
@@ -295,6 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: is_stopped.set())
     keep_freed_memory()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     use_shipped_fastdds_profile()
     # rclpy's own handlers would shut ROS down under whatever the worker is publishing.
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)

@@ -14,6 +14,7 @@ from depth_node.backends import Backend
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
 from depth_node.frames import DepthFrame, Frame
+from depth_node.images import message_array
 from depth_node.model import ModelFile, ModelSpec
 from depth_node.rectification import Rectification
 from depth_node.scale import ScaleSource, create_scale_source
@@ -203,7 +204,8 @@ def depth_from_output(
         bounded = np.clip(inverse, farthest, nearest)
         bounded *= np.float32(1.0 / scale)
         if all_valid:
-            resized = cv2.resize(bounded, (width, height), interpolation=cv2.INTER_LINEAR)
+            resized = message_array(height, width)
+            cv2.resize(bounded, (width, height), dst=resized, interpolation=cv2.INTER_LINEAR)
         else:
             valid = (inverse >= lower) & (inverse <= upper)
             resized = _resize_valid(bounded, valid, width, height)

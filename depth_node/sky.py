@@ -57,7 +57,7 @@ def sky_mask(
     recognized. Wires, and what else is much thinner than a cell, are lost in the sky.
     """
     rows, columns = SKY_MASK_SHAPE
-    small: NDArray[np.uint8] = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    small = _shrunk(image, columns, rows)
     daylight = _looks_like_daylight(small)
     at_cells = depth[np.ix_(_centers(depth.shape[0], rows), _centers(depth.shape[1], columns))]
     if min_depth is None:
@@ -98,6 +98,18 @@ def invalidate_sky(depth: NDArray[np.float32], sky: NDArray[np.bool_]) -> None:
     offset = cv2.resize(offset, (width, height), interpolation=cv2.INTER_NEAREST)
     end = -(-(int(covered[-1]) + 1) * height // rows)
     depth[:end] += offset[:end]
+
+
+def _shrunk(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Means of areas, by halves as far as they go: OpenCV is several times faster at those."""
+    while (
+        image.shape[0] % 2 == image.shape[1] % 2 == 0 and image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
+    ):
+        half = image.shape[1] // 2, image.shape[0] // 2
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if image.shape[:2] != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return image
 
 
 def _looks_like_daylight(image: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 
 from depth_node import images
 from depth_node.errors import ImageError
-from depth_node.images import ENCODINGS, rgb_from_compressed, rgb_from_image
+from depth_node.images import ENCODINGS, depth_image_message, message_array, rgb_from_compressed, rgb_from_image
 
 CHANNELS = {"rgb8": "rgb", "bgr8": "bgr", "rgba8": "rgba", "bgra8": "bgra"}
 BAYER = [name for name in ENCODINGS if name.startswith("bayer")]
@@ -342,3 +342,18 @@ def test_ros_messages_are_decoded() -> None:
     np.testing.assert_array_equal(rgb_from_image(image), picture)
     png = CompressedImage(**vars(compressed(picture, ".png")))
     np.testing.assert_array_equal(rgb_from_compressed(png), picture)
+
+
+def test_depth_made_for_messages_is_not_copied() -> None:
+    pytest.importorskip("sensor_msgs")
+    from std_msgs.msg import Header
+
+    depth = message_array(3, 5)
+    depth[:] = np.arange(15, dtype=np.float32).reshape(3, 5)
+    message = depth_image_message(depth, Header())
+    assert np.shares_memory(np.frombuffer(message.data, np.float32), depth)
+    assert message.data.typecode == "B"
+    assert (message.height, message.width, message.step, len(message.data)) == (3, 5, 20, 60)
+    np.testing.assert_array_equal(np.frombuffer(message.data, np.float32), np.arange(15))
+    part = depth_image_message(depth[1:], Header())
+    np.testing.assert_array_equal(np.frombuffer(part.data, np.float32), np.arange(5, 15))

@@ -106,6 +106,7 @@ def test_two_publishers_on_one_topic(start: Callable[..., Any]) -> None:
         client.wait(lambda: "two publishers on the topic" in process.log)
         assert process.log.count("two publishers on the topic") == 1
         assert process.log.count("the images changed from frame") == 1
+        assert process.log.count(f"2 publishers on {client.resolved('image')}") == 1
         assert "lost" not in process.log
 
 
