@@ -345,9 +345,6 @@ def test_ros_messages_are_decoded() -> None:
 
 
 def test_depth_made_for_messages_is_not_copied() -> None:
-    pytest.importorskip("sensor_msgs")
-    from std_msgs.msg import Header
-
     depth = message_array(3, 5)
     depth[:] = np.arange(15, dtype=np.float32).reshape(3, 5)
     message = depth_image_message(depth, Header())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,5 +44,5 @@ def test_after_a_pause_there_is_no_burst() -> None:
 def test_never_more_than_the_limit(gaps: list[float], limit: float) -> None:
     times = [sum(gaps[:n]) for n in range(1, len(gaps) + 1)]
     passed = admitted(times, limit)
-    assert all(later - earlier >= 0.5 / limit - 1e-9 for earlier, later in zip(passed, passed[1:], strict=False))
+    assert all(later - earlier >= 0.5 / limit - 1e-9 for earlier, later in pairwise(passed))
     assert len(passed) <= (times[-1] - times[0]) * limit + 1.5
