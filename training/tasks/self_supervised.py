@@ -20,7 +20,7 @@ from training.networks.pose import PoseNetwork, source_poses
 from training.pose_checkpoints import PoseNetworkCard, write_pose_card
 from training.tasks.optimization import Optimization
 from training.tasks.pictures import reprojection_panel
-from training.tasks.validation import median_scaled_abs_rel
+from training.tasks.validation import log_abs_rel, log_validation
 
 
 class SelfSupervisedDepth(L.LightningModule):
@@ -78,6 +78,8 @@ class SelfSupervisedDepth(L.LightningModule):
             DataError: data.source_offsets differ from this task's.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, DepthData) and (data.known_poses or data.stereo):
+            self.pose_network.requires_grad_(False)  # it has no part in the loss, and DDP would wait for its gradients
         if isinstance(data, DepthData) and tuple(data.source_offsets) != tuple(self.source_offsets):
             raise DataError(
                 f"data.source_offsets is {list(data.source_offsets)}, and model.init_args.source_offsets is "
@@ -133,12 +135,11 @@ class SelfSupervisedDepth(L.LightningModule):
 
     def validation_step(self, views: Views, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Photometric loss where the batch has sources, median-scaled abs_rel where it has depth."""
-        values: dict[str, Tensor | float] = {}
         if views.sources.shape[1]:
-            values["val/photometric"] = self.reprojection(views)[1].photometric
+            photometric = self.reprojection(views)[1].photometric
+            log_validation(self, "val/photometric", photometric, len(views.image), dataloader_idx)
         if views.depth is not None:
-            values["val/abs_rel"] = median_scaled_abs_rel(self(views.network_image), views.depth)
-        self.log_dict(values, batch_size=len(views.image), prog_bar=True, add_dataloader_idx=dataloader_idx > 0)
+            log_abs_rel(self, self(views.network_image), views.depth, dataloader_idx)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and schedule of the recipe."""

@@ -15,7 +15,8 @@ from training.errors import DataError
 from training.losses.supervised import gradient_matching, log_l1, log_residual, scale_invariant, to_canonical_focal
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
 from training.tasks.optimization import Optimization
-from training.tasks.validation import median_scaled_abs_rel
+from training.tasks.processes import mean_over_processes
+from training.tasks.validation import log_abs_rel, log_validation
 
 KITTI_INTRINSICS = (0.5809, 1.9241, 0.4912, 0.4623)  # rectified cameras of 2011_09_26, normalised
 
@@ -65,9 +66,9 @@ class SupervisedDepth(L.LightningModule):
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """Weighted sum of the log-depth losses."""
         residual, known = self._residual(self(views.network_image), views)
-        l1 = log_l1(residual, known)
-        invariant = scale_invariant(residual, known)
-        gradient = gradient_matching(residual, known)
+        l1 = log_l1(residual, known, average=mean_over_processes)
+        invariant = scale_invariant(residual, known, average=mean_over_processes)
+        gradient = gradient_matching(residual, known, average=mean_over_processes)
         loss = l1 + self.scale_invariant_weight * invariant + self.gradient_weight * gradient
         terms = {"loss": loss, "log_l1": l1, "scale_invariant": invariant, "gradient": gradient}
         self.log_dict({f"train/{k}": v.detach() for k, v in terms.items()}, batch_size=len(views.image))
@@ -79,9 +80,8 @@ class SupervisedDepth(L.LightningModule):
         inverse_depth = self(views.network_image)
         residual, known = self._residual(inverse_depth, views)
         error = log_l1(residual, known, limit=float("inf"))
-        abs_rel = median_scaled_abs_rel(inverse_depth, _depth(views))
-        values: dict[str, Tensor | float] = {"val/abs_rel": abs_rel, "val/log_l1": error}
-        self.log_dict(values, batch_size=len(views.image), prog_bar=True, add_dataloader_idx=dataloader_idx > 0)
+        log_validation(self, "val/log_l1", error, len(views.image), dataloader_idx)
+        log_abs_rel(self, inverse_depth, _depth(views), dataloader_idx)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and schedule of the recipe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import numpy as np
 from torch import Tensor
 
@@ -10,15 +11,29 @@ from training.evaluation.metrics import depth_metrics, garg_crop, median_scale
 MAX_DEPTH = 80.0
 
 
-def median_scaled_abs_rel(inverse_depth: Tensor, depth: Tensor) -> float:
-    """Mean absolute relative depth error of a batch, each image scaled by its median; Garg crop, nearer than 80 m.
+def log_validation(task: L.LightningModule, name: str, value: Tensor | float, images: int, dataloader_idx: int) -> None:
+    """Log a batch's mean over so many images; the curve is the mean over the images of all batches and processes.
+
+    The first loader's curve has the plain name, by which checkpoints are chosen.
+    """
+    several = dataloader_idx > 0
+    task.log(name, value, batch_size=images, prog_bar=True, sync_dist=True, add_dataloader_idx=several)
+
+
+def log_abs_rel(task: L.LightningModule, inverse_depth: Tensor, depth: Tensor, dataloader_idx: int) -> None:
+    """Log val/abs_rel of a batch; images without a pixel that counts do not."""
+    errors = median_scaled_abs_rel(inverse_depth, depth)
+    log_validation(task, "val/abs_rel", float(np.mean(errors)) if errors else 0.0, len(errors), dataloader_idx)
+
+
+def median_scaled_abs_rel(inverse_depth: Tensor, depth: Tensor) -> list[float]:
+    """Mean absolute relative depth error of each image of a batch that has a pixel that counts.
+
+    Each image is scaled by its median; pixels count in Garg's crop, nearer than 80 m.
 
     Args:
         inverse_depth: float [B, 1, H, W], 1/m or up to scale.
         depth: float [B, 1, H, W], metres, 0 where unknown.
-
-    Returns:
-        The mean over the images with a pixel that counts; NaN where no image has one.
     """
     truths = depth.cpu().double().numpy()
     predictions = 1.0 / inverse_depth.detach().cpu().double().numpy()
@@ -29,4 +44,4 @@ def median_scaled_abs_rel(inverse_depth: Tensor, depth: Tensor) -> float:
         if counted.any():
             p, t = prediction[counted], truth[counted]
             errors.append(depth_metrics((p * median_scale(p, t)).clip(1e-3, MAX_DEPTH), t).abs_rel)
-    return float(np.mean(errors)) if errors else float("nan")
+    return errors

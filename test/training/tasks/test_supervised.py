@@ -62,7 +62,7 @@ def test_learns_depth_of_the_canonical_camera(views: Views) -> None:
 def test_validation_reports_the_error_in_canonical_metres(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
     task = small_task(focal=0.3125).eval()
     logged: dict[str, float] = {}
-    monkeypatch.setattr(task, "log_dict", lambda values, **_: logged.update(values))
+    monkeypatch.setattr(task, "log", lambda name, value, **_: logged.update({name: value}))
     with torch.no_grad():
         task.validation_step(views, 0)
         assert views.depth is not None
