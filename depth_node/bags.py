@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from rosbags.convert.converter import is_same_wireformat
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -39,10 +39,29 @@ _LATCHED = Qos(
 )
 
 
+class BagReader(Protocol):
+    """What `Bag` needs of an open reader; those of rosbags have it."""
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Topics, each with its type and number of messages."""
+
+    @property
+    def start_time(self) -> int:
+        """Time of the first message, nanoseconds."""
+
+    @property
+    def end_time(self) -> int:
+        """Time of the last message, nanoseconds, plus one."""
+
+    def messages(self, connections: list[Connection]) -> Iterator[tuple[Connection, int, Any]]:
+        """(connection, time, serialized message) in order."""
+
+
 class Bag:
     """An open bag, as `open_bag` gives it. Times are nanoseconds at which messages were recorded."""
 
-    def __init__(self, path: Path, reader: Ros1Reader | Ros2Reader) -> None:
+    def __init__(self, path: Path, reader: BagReader) -> None:
         self.path = path
         self._reader = reader
 
