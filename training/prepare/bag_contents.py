@@ -14,7 +14,7 @@ from depth_node.bag_messages import jazzy_types, stamp_ns
 from depth_node.bags import Bag
 from depth_node.errors import BagError
 from training.prepare.bag_files import Recording, decompressed, open_part
-from training.prepare.bag_salvage import SalvagedBag
+from training.prepare.salvage.bag import SalvagedBag
 from training.prepare.transforms import Samples, Trajectory, TransformTree
 
 TF, TF_STATIC = "/tf", "/tf_static"

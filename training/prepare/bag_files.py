@@ -16,7 +16,7 @@ import yaml
 
 from depth_node.bags import Bag, open_bag
 from depth_node.errors import BagError
-from training.prepare.bag_salvage import open_salvaged
+from training.prepare.salvage.bag import open_salvaged
 
 if sys.version_info >= (3, 14):
     from compression import zstd
