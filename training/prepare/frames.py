@@ -99,7 +99,7 @@ class PrepareOptions:
     chroma: Literal["444", "420"] = "444"
     rectify: bool = True
     keep_still: bool = False
-    max_gap: float = 1.0
+    max_gap: float = 0.5
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 1 or max(self.width, self.height) > 65500:

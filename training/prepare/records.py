@@ -1,0 +1,90 @@
+"""Data sets that have a reader (KITTI, TUM, synthetic drives, folders of frames) as streams of decoded frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from depth_node.camera import PinholeCamera
+from depth_node.errors import DepthNodeError
+from training.data.records import FrameRecord
+from training.errors import DataError
+from training.prepare.frames import RawFrame, UnreadableFrame
+
+_OXTS_VELOCITY = slice(8, 11)  # forward, leftward and upward, m/s (KITTI's dataformat.txt)
+
+
+@dataclass(frozen=True)
+class RecordStream:
+    """Frames of records in their order.
+
+    Args:
+        name: of the sequence.
+        source: folder of the data set.
+        records: the frames.
+        lens: camera with lens distortion that the records cannot tell; at any size of the same images.
+        oxts: folder of KITTI's motion data, for the speed.
+        unrelated: no frame is another's neighbour: each has a stamp that splits the sequence.
+    """
+
+    name: str
+    source: str
+    records: Sequence[FrameRecord]
+    lens: PinholeCamera | None = None
+    oxts: Path | None = None
+    unrelated: bool = False
+
+    @property
+    def expected_frames(self) -> int:
+        """All are known."""
+        return len(self.records)
+
+    def frames(self, first: int) -> Iterator[RawFrame | UnreadableFrame]:
+        """Decoded frames from position `first` on; one whose image or depth is damaged is unreadable as a whole."""
+        for record in self.records[first:]:
+            try:
+                yield self._read(record)
+            except (DepthNodeError, OSError, ValueError) as error:
+                yield UnreadableFrame(record.name, str(error))
+
+    def _read(self, record: FrameRecord) -> RawFrame:
+        rgb = read_rgb(record.image)
+        return RawFrame(
+            rgb=rgb,
+            stamp_ns=0 if self.unrelated else record.stamp_ns,
+            camera=self._camera(record, rgb.shape[1], rgb.shape[0]),
+            depth=None if record.depth is None else record.depth.read(),
+            pose=record.pose,
+            speed=None if self.oxts is None else oxts_speed(self.oxts / "data" / f"{record.index:010d}.txt"),
+            name=record.name,
+            is_target=record.is_target,
+        )
+
+    def _camera(self, record: FrameRecord, width: int, height: int) -> PinholeCamera | None:
+        if self.lens is not None:
+            return self.lens.resized(width, height)
+        return None if record.intrinsics is None else PinholeCamera.from_normalized(record.intrinsics, width, height)
+
+
+def oxts_speed(path: Path) -> float | None:
+    """Speed of KITTI's car in m/s from a file of motion data; None where there is none."""
+    if not path.is_file():
+        return None
+    return float(np.linalg.norm(np.array(path.read_text().split()[_OXTS_VELOCITY], np.float64)))
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3], RGB; grey files repeat their channel.
+
+    Raises:
+        DataError: the file cannot be decoded.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path} cannot be decoded: it is missing, truncated, or of an unknown format")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
