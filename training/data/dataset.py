@@ -80,7 +80,7 @@ class FrameDataset(Dataset[Sample]):
         self._cut(image, window, views[0])
         for path, view in zip(sources, views[1:], strict=True):
             source = self._frames.image(path)
-            check_size(path, source, image)
+            check_shape(path, source.shape, image.shape)
             self._cut(source, window, view)
         # Channels stay interleaved here: stacking a batch sorts them ten times as fast as a copy of each sample would.
         tensors = torch.from_numpy(views).permute(0, 3, 1, 2)
@@ -93,12 +93,16 @@ class FrameDataset(Dataset[Sample]):
             name=record.name,
         )
 
-    def whole_frame(self, path: Path) -> NDArray[np.uint8]:
-        """An image at the samples' size, not cropped: uint8 [H, W, 3], RGB."""
+    def whole_image(self, path: Path) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+        """An image at the samples' size, not cropped, uint8 [H, W, 3], RGB; and the shape that it is stored in."""
         image = self._frames.image(path)
         whole = np.empty((self.height, self.width, 3), np.uint8)
         self._cut(image, (0, 0, image.shape[1], image.shape[0]), whole)
-        return whole
+        return whole, image.shape
+
+    def whole_depth(self, position: int) -> torch.Tensor:
+        """A target's depth at the samples' size, not cropped: float32 [1, H, W], metres, 0 where unknown."""
+        return self._cut_depth(self.targets[position], 1, 1, (0, 0, 1, 1))
 
     def source_files(self, position: int) -> list[Path]:
         """Images of a target's sources, in their order in a sample."""
@@ -153,15 +157,17 @@ class FrameDataset(Dataset[Sample]):
         return torch.from_numpy(depth[rows[:, None], columns].astype(np.float32))[None]
 
 
-def check_size(path: Path, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """Refuse a source of another size than its target: one window and one K are for both.
+def check_shape(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Refuse a source image of another size than its target: one window and one K are for both.
 
     Raises:
-        DataError: they differ.
+        DataError: the shapes [H, W, 3] differ.
     """
-    if source.shape != target.shape:
-        size, expected = (f"{image.shape[1]}x{image.shape[0]}" for image in (source, target))
-        raise DataError(f"{path} is {size}, and the frame it belongs to is {expected}: expected one size")
+    if shape != expected:
+        raise DataError(
+            f"{path} is {shape[1]}x{shape[0]}, and the frame it belongs to is {expected[1]}x{expected[0]}: "
+            "expected one size"
+        )
 
 
 def relative_pose(source: FrameRecord, target: FrameRecord) -> Matrix:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import ConcatDataset, Dataset, Sampler
 
 from training.data.augmentation import Augmentation
 from training.data.dataset import FrameDataset
+from training.data.device_frames import DeviceFrames
 from training.data.records import FrameRecord, Intrinsics
 from training.data.sample import Batch, Sample, Views, clean_views
 from training.data.sampling import (
@@ -30,6 +32,7 @@ from training.data.source import Source
 from training.data.unreadable import UnreadableFrames
 from training.errors import DataError
 
+Cache = Literal["none", "ram", "device"]
 SMALLEST_SIZE = 64  # two rows of features at stride 32: the decoder pads by reflection
 
 
@@ -49,7 +52,9 @@ class DepthData(L.LightningDataModule):
         depth: frames need depth (measured or proxy), and bring it.
         known_poses: frames bring the recorded poses of their neighbours.
         min_crop: smallest share of width and height that a random crop keeps; 1 does not crop.
-        cache: keep decoded frames in memory.
+        cache: read all frames at the start and keep them: in ram, which the workers of a process share, or on the
+            device, where batches are made without workers (not with min_crop); none reads them whenever needed.
+        prefetch: batches that each worker prepares ahead.
         augmentation: flips and colours.
 
     Raises:
@@ -70,7 +75,8 @@ class DepthData(L.LightningDataModule):
         depth: bool = False,
         known_poses: bool = False,
         min_crop: float = 1.0,
-        cache: bool = False,
+        cache: Cache = "none",
+        prefetch: int = 2,
         augmentation: Augmentation = Augmentation(),
     ) -> None:
         super().__init__()
@@ -87,7 +93,7 @@ class DepthData(L.LightningDataModule):
         self.batch_size, self.workers = batch_size, workers
         self.source_offsets = [-1, 1] if source_offsets is None else source_offsets
         self.stereo, self.depth, self.known_poses = stereo, depth, known_poses
-        self.min_crop, self.cache, self.augmentation = min_crop, cache, augmentation
+        self.min_crop, self.cache, self.prefetch, self.augmentation = min_crop, cache, prefetch, augmentation
         self.seed = torch.initial_seed()
 
     @cached_property
@@ -125,7 +131,7 @@ class DepthData(L.LightningDataModule):
         Raises:
             DataError: the frames do not fill one batch, or cannot be trained on.
         """
-        parts: list[FrameDataset] = []
+        parts: list[Dataset[Sample]] = []
         for source, records in zip(self.train_sources, self.train_records, strict=True):
             frames = FrameDataset(
                 records,
@@ -136,9 +142,9 @@ class DepthData(L.LightningDataModule):
                 depth=self.depth,
                 known_poses=self.known_poses,
                 min_crop=self.min_crop,
-                cache=self.cache,
+                cache=self.cache == "ram",
             )
-            parts += [frames] * source.repeat
+            parts += [self._on_device(frames)] * source.repeat
         together: ConcatDataset[Sample] = ConcatDataset(parts)
         rank, world_size = self._process()
         batches = EpochBatches(len(together), self.batch_size, self.seed, self._position, rank, world_size)
@@ -153,7 +159,7 @@ class DepthData(L.LightningDataModule):
         for records in self.validation_records:
             frames = self._validation_frames(records)
             batches = ValidationBatches(len(frames), self.batch_size, *self._process())
-            loaders.append(self._loader(frames, len(frames), batches))
+            loaders.append(self._loader(self._on_device(frames), len(frames), batches))
         return loaders
 
     def intrinsics_prior(self) -> Intrinsics:
@@ -197,17 +203,32 @@ class DepthData(L.LightningDataModule):
     def _validation_frames(self, records: list[FrameRecord]) -> FrameDataset:
         measured = has_depth(records)
         offsets = () if measured else self.source_offsets
-        return FrameDataset(records, self.width, self.height, source_offsets=offsets, depth=measured, cache=self.cache)
+        in_ram = self.cache == "ram"
+        return FrameDataset(records, self.width, self.height, source_offsets=offsets, depth=measured, cache=in_ram)
+
+    def _on_device(self, frames: FrameDataset) -> Dataset[Sample]:
+        """The same samples, in the device's memory where that is asked for."""
+        if self.cache != "device":
+            return frames
+        return DeviceFrames(frames, torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device)
 
     def _loader(self, frames: Dataset[Sample], length: int, batches: Sampler[list[Draw]]) -> LateDataLoader:
+        workers = 0 if self.cache == "device" else self.workers
         return LateDataLoader(
             ReadableSamples(frames, length),
             batch_sampler=batches,
-            num_workers=self.workers,
+            num_workers=workers,
             collate_fn=ReadableSamples.collate,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            prefetch_factor=self.prefetch if workers else None,
+            pin_memory=torch.cuda.is_available() and self.cache != "device",
+            worker_init_fn=_one_thread,
         )
+
+
+def _one_thread(worker: int) -> None:
+    """Decoders are as many as there are workers, not more; torch does the same for itself."""
+    cv2.setNumThreads(1)
 
 
 def has_depth(records: Sequence[FrameRecord]) -> bool:

@@ -40,7 +40,7 @@ VIDEO = Source("folder", Path("video"), camera_file=Path("camera.yaml"))
 
 
 def make_data(root: Path, train: list[Source], **options: Any) -> DepthData:
-    return DepthData(root, train, width=64, height=64, workers=0, **{"batch_size": 2, **options})
+    return DepthData(root, train, width=64, height=64, **{"workers": 0, "batch_size": 2, **options})
 
 
 def batches(loader: Any) -> list[Batch]:
@@ -129,3 +129,23 @@ def test_size_must_suit_the_networks(size: tuple[int, int]) -> None:
 def test_crops_are_shares_of_the_image(share: float) -> None:
     with pytest.raises(DataError, match=f"min_crop is {share}; expected a share"):
         DepthData(Path("."), min_crop=share)
+
+
+@pytest.mark.parametrize("cache", ["ram", "device"])
+def test_a_cache_changes_no_batch(root: Path, cache: Any) -> None:
+    options: dict[str, Any] = {"validation": [STREETS], "source_offsets": [-1, 1]}
+    plain, cached = make_data(root, [VIDEO], **options), make_data(root, [VIDEO], **options, cache=cache)
+    for read, kept in (
+        (plain.train_dataloader(), cached.train_dataloader()),
+        (plain.val_dataloader()[0], cached.val_dataloader()[0]),
+    ):
+        for expected, got in zip(batches(read), batches(kept), strict=True):
+            assert got.names == expected.names
+            assert torch.equal(got.image, expected.image)
+            assert torch.equal(got.sources, expected.sources)
+
+
+def test_a_set_on_the_device_needs_no_workers(root: Path) -> None:
+    assert make_data(root, [VIDEO], workers=2, cache="device").train_dataloader().num_workers == 0
+    loader = make_data(root, [VIDEO], workers=2, prefetch=5).train_dataloader()
+    assert (loader.num_workers, loader.prefetch_factor, loader.persistent_workers) == (2, 5, True)
