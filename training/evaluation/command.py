@@ -91,6 +91,7 @@ def evaluate(
     records = read_records(
         dataset, root, split=split, select=select, camera=camera, depth_root=depth_root, velodyne=velodyne
     )
+    records = [record for record in records if record.is_target]  # not the neighbours of a list's frames
     predictor = create_predictor(
         checkpoint=checkpoint,
         model=model,

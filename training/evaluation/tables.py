@@ -13,7 +13,7 @@ from rich.table import Table
 
 from training.evaluation.metrics import METRIC_NAMES
 from training.evaluation.parts import pool_parts
-from training.evaluation.run import Evaluation
+from training.evaluation.run import Evaluation, EvaluationOptions
 
 
 def summary(evaluation: Evaluation) -> dict[str, object]:
@@ -92,14 +92,23 @@ def terminal_table(evaluation: Evaluation) -> Table:
     """Mean and median over the frames as a table for `rich`, narrow enough for any terminal."""
     content = summary(evaluation)
     caption = f"{content['frames']} frames, coverage {content['coverage']:.3f}, scale {content['scale']:.3g}"
-    title = f"{evaluation.predictor}\n{_protocol(evaluation)}"
-    table = Table("metric", title=title, caption=caption, min_width=max(len(caption), len(_protocol(evaluation))))
+    rules = protocol(evaluation.options)
+    title = f"{evaluation.predictor}\n{rules}"
+    table = Table("metric", title=title, caption=caption, min_width=max(len(caption), len(rules)))
     table.add_column("mean", justify="right")
     table.add_column("median", justify="right")
     medians = np.median([astuple(row.metrics) for row in evaluation.rows], axis=0)
     for name, mean, median in zip(METRIC_NAMES, astuple(evaluation.mean), medians, strict=True):
         table.add_row(name, f"{mean:.3f}", f"{median:.3f}")
     return table
+
+
+def protocol(options: EvaluationOptions) -> str:
+    """Crop, cap and scaling in words."""
+    crop = "Garg crop" if options.crop == "garg" else "whole image"
+    named = {"median": "median scaling", "none": "no scaling"}
+    scaling = named[options.scaling] if isinstance(options.scaling, str) else f"scale {options.scaling:g}"
+    return f"{crop}, {options.max_depth:g} m, {scaling}"
 
 
 def _header_and_row(evaluation: Evaluation) -> tuple[list[str], list[str]]:
@@ -114,11 +123,3 @@ def _header_and_row(evaluation: Evaluation) -> tuple[list[str], list[str]]:
         *numbers,
     ]
     return header, row
-
-
-def _protocol(evaluation: Evaluation) -> str:
-    options = evaluation.options
-    crop = "Garg crop" if options.crop == "garg" else "whole image"
-    named = {"median": "median scaling", "none": "no scaling"}
-    scaling = named[options.scaling] if isinstance(options.scaling, str) else f"scale {options.scaling:g}"
-    return f"{crop}, {options.max_depth:g} m, {scaling}"

@@ -1,0 +1,1 @@
+"""Runs side by side: tables, curves and pictures on one page."""
