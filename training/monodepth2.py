@@ -182,8 +182,10 @@ def _place_and_parameter(name: str, path: Path) -> tuple[int, str]:
 
 def _fitted(network: torch.nn.Module, weights: Weights, folder: Path) -> Weights:
     """The weights, once they are known to be all of the network's."""
+    # Weights of PyTorch before 0.4.1 lack these counters, which evaluation does not use.
+    counters = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict({**counters, **weights})
     except RuntimeError as error:
         raise CheckpointError(
             f"the weights in {folder} are not Monodepth2's ({error}): expected its ResNet encoder, its decoder with "

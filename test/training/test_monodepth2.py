@@ -188,9 +188,12 @@ def test_the_node_runs_the_export(mono: Published, checkpoint: Path, tmp_path: P
     np.testing.assert_allclose(got, 0.01 + (10 - 0.01) * sigmoid, rtol=1e-3)
 
 
-def test_without_a_pose_network(mono: Published, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("encoder.pth", "depth.pth"):
-        (tmp_path / name).write_bytes((mono.folder / name).read_bytes())
+def test_without_a_pose_network_and_counters(mono: Published, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "depth.pth").write_bytes((mono.folder / "depth.pth").read_bytes())
+    encoder = torch.load(mono.folder / "encoder.pth", weights_only=True)
+    old = {name: value for name, value in encoder.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(encoder)
+    torch.save(old, tmp_path / "encoder.pth")
     torch.save(monodepth2_checkpoint(tmp_path), tmp_path / "a.ckpt")
     assert "without a pose network" in caplog.text
     with pytest.raises(CheckpointError, match="has no pose network"):

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from evo.core.trajectory import PoseTrajectory3D
-from evo.tools.file_interface import write_tum_trajectory_file
+from evo.core.trajectory import PosePath3D
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -167,9 +166,14 @@ def write_scores(folder: Path, predictor: str, snippet: int, scores: Sequence[Tr
         stem = score.name.replace("/", "_")
         write_plot(folder / f"{stem}.png", score)
         for kind, poses in (("estimate", score.poses), ("truth", score.truth)):
-            stamps = np.array(score.stamps_ns) * 1e-9
-            path = PoseTrajectory3D(poses_se3=list(poses), timestamps=stamps)
-            write_tum_trajectory_file(str(folder / f"{stem}_{kind}.txt"), path)
+            write_tum(folder / f"{stem}_{kind}.txt", poses, score.stamps_ns)
+
+
+def write_tum(path: Path, poses: Transforms, stamps_ns: Sequence[int]) -> None:
+    """A line `stamp x y z qx qy qz qw` for each pose [N, 4, 4], as the TUM RGB-D benchmark has it; seconds, metres."""
+    quaternions = PosePath3D(poses_se3=list(poses)).orientations_quat_wxyz
+    columns = [np.array(stamps_ns) * 1e-9, poses[:, :3, 3], np.roll(quaternions, -1, axis=1)]
+    np.savetxt(path, np.column_stack(columns), fmt="%.9f")
 
 
 def write_plot(path: Path, score: TrajectoryScore) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from depth_node.camera import PinholeCamera
 from training.checkpoints import TrainedDepth
 from training.cli import main
 from training.errors import DataError
 from training.evaluation.command import create_predictor, read_records
 from training.export import export_depth
+from training.prepare.frames import PrepareOptions, RawFrame
+from training.prepare.writer import prepare_stream
 
 
 @pytest.fixture
@@ -65,6 +69,33 @@ def test_model_file(kitti_2015: Path, tiny_model_path: Path, tmp_path: Path) -> 
         "summary.json",
         "summary.md",
     ]
+
+
+@dataclass(frozen=True)
+class WhiteDrive:
+    """Two white frames with three lidar points each, 2.5 m and 2 m away; as a bag's stream gives them."""
+
+    name: str = "drive"
+    source: str = "drive.mcap"
+    expected_frames: int | None = 2
+
+    def frames(self, first: int) -> Iterator[RawFrame]:
+        for index, metres in list(enumerate([2.5, 2.0]))[first:]:
+            depth = np.zeros((60, 80), np.float32)
+            depth[[10, 40, 50], [5, 60, 70]] = metres
+            camera = PinholeCamera(width=80, height=60, fx=46.4, fy=46.4, cx=39.5, cy=29.5)
+            yield RawFrame(np.full((60, 80, 3), 255, np.uint8), index * 10**8, camera, depth)
+
+
+def test_lidar_of_prepared_recordings(tiny_model_path: Path, tmp_path: Path) -> None:
+    """The camera has the model's fx/W of 0.58: white is 2 m."""
+    prepare_stream(WhiteDrive(), tmp_path / "prepared", PrepareOptions(width=64, height=32, keep_still=True))
+    arguments = ["--dataset", "prepared", "--root", str(tmp_path / "prepared"), "--model", str(tiny_model_path)]
+    arguments += ["--backend", "onnxruntime", "--scaling", "none", "--crop", "none", "--pictures", "0"]
+    content = run(tmp_path / "out", *arguments)
+    assert content["frames"] == 2
+    assert content["metrics"]["abs_rel"] == pytest.approx((0.5 / 2.5 + 0) / 2, abs=2e-3)  # type: ignore[index]
+    assert content["parts"]["0-10 m"]["pixels"] == 6  # type: ignore[index]
 
 
 def test_baseline(kitti_2015: Path, tmp_path: Path) -> None:

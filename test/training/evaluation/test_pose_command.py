@@ -93,6 +93,8 @@ def test_a_network_that_knows_the_motion(
     assert truth.shape == estimate.shape == (40, 8)
     np.testing.assert_allclose(estimate[:, 1:4], truth[:, 1:4], atol=1e-3)
     np.testing.assert_allclose(truth[:, 0], 0.1 * np.arange(40), atol=1e-9)
+    # The quaternion of a turn about y: (0, sin a/2, 0, cos a/2) in the order x, y, z, w.
+    np.testing.assert_allclose(truth[3, 4:], [0, np.sin(1.5 * TURN), 0, np.cos(1.5 * TURN)], atol=1e-8)
     plot = cv2.imread(str(output / "00_image_2_0000000000.png"))
     assert plot is not None
     assert plot.std() > 5
