@@ -31,7 +31,7 @@ def _says(pattern: str) -> Callable[[BaseException], bool]:
     return lambda error: isinstance(error, RuntimeError) and bool(re.search(pattern, str(error), re.DOTALL))
 
 
-LESS_MEMORY = "set data.cache false, lower data.workers or data.batch_size"
+LESS_MEMORY = "set data.cache none, lower data.workers or data.batch_size"
 
 LACKS = (
     Lack(

@@ -64,6 +64,7 @@ class TrainingCLI(LightningCLI):
     """LightningCLI with this project's defaults: where runs go, what is kept, how to resume."""
 
     datamodule: DepthData
+    resumed_step: int | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of a run beside task, data and trainer."""
@@ -87,17 +88,17 @@ class TrainingCLI(LightningCLI):
             return
         if self.config.weights is not None:
             raise CheckpointError("both resume and weights are given: a resumed run has its weights; leave one out")
-        read_checkpoint(self.config.resume)
+        self.resumed_step = read_checkpoint(self.config.resume)["global_step"]
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer that writes curves for TensorBoard and keeps the best and the last checkpoint."""
         options = self.config.trainer
         if options.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self.config.runs, name=self.config.name)
+            kwargs["logger"] = self._curves()
         if options.default_root_dir is None:
             kwargs["default_root_dir"] = self.config.runs / self.config.name
         kwargs["use_distributed_sampler"] = False  # DepthData shares frames out among the processes itself
-        kwargs["plugins"] = [*as_list(options.plugins), AtomicCheckpointIO()]
+        kwargs["plugins"] = [*as_list(self.config_init.trainer.plugins), AtomicCheckpointIO()]
         if options.sync_batchnorm:
             kwargs["plugins"].append(SynchronizedBatchNorm())
         callbacks: list[Callback] = [StepSummary(), NonFiniteSteps()]
@@ -111,6 +112,18 @@ class TrainingCLI(LightningCLI):
             callbacks.append(RichProgressBar() if sys.stderr.isatty() else TQDMProgressBar(refresh_rate=50))
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+    def _curves(self) -> TensorBoardLogger:
+        """In a new folder of the run; in that of the checkpoint where a run of this name goes on.
+
+        What was logged after the checkpoint is hidden there: these steps come again.
+        """
+        folder = self.config.runs.resolve()
+        if self.config.resume is not None:
+            version = self.config.resume.resolve().parent.parent
+            if version.parent == folder / self.config.name:
+                return TensorBoardLogger(folder, self.config.name, version.name, purge_step=self.resumed_step)
+        return TensorBoardLogger(folder, name=self.config.name)
 
 
 def as_list(plugins: Any) -> list[Any]:
@@ -159,7 +172,9 @@ def _say_things_once() -> None:
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    warnings.filterwarnings("ignore", "The dirpath has changed from")  # a resumed run has a folder and best of its own
+    warnings.filterwarnings(
+        "ignore", "The dirpath has changed from"
+    )  # a run that goes on elsewhere has a best of its own
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch")  # DepthData can
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,31 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from training import cli
+from training.checkpoint_files import AtomicCheckpointIO
 from training.checkpoints import read_checkpoint
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS_OF_EPOCH = 6
 
 
-@pytest.fixture
-def start(streets: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
-    """Starts a training with everything random that there is: order, crops, flips, colours, ties of the auto-mask."""
-    recipe = {
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def recipe(streets: Path, runs: Path) -> Path:
+    """Everything random that there is: order, crops, flips, colours, ties of the auto-mask. Two epochs of six steps."""
+    content = {
         "name": "run",
-        "runs": str(tmp_path),
+        "runs": str(runs),
         "checkpoint": {"steps": 1, "minutes": 0},
         "model": {
             "class_path": "SelfSupervisedDepth",
@@ -45,25 +59,47 @@ def start(streets: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes
             "width": 96,
             "height": 64,
             "batch_size": 2,
+            "workers": 0,
             "source_offsets": [-1],
             "min_crop": 0.7,
         },
-        "trainer": {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1, "enable_progress_bar": False},
+        "trainer": {
+            "max_epochs": 2,
+            "accelerator": "cpu",
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        },
     }
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-
-    def run(*options: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "training", "train", "--config", str(path), *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE)
-
-    return run
+    path = runs / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
-def finish(process: subprocess.Popen[bytes]) -> None:
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error.decode()
+@pytest.fixture(scope="module")
+def whole(recipe: Path, runs: Path) -> Path:
+    """An uninterrupted run; `kept/N_NAME.ckpt` in its folder are copies of all checkpoints, N the steps until then."""
+    kept = runs / "run" / "version_0" / "kept"
+    save = AtomicCheckpointIO.save_checkpoint
+
+    def save_and_copy(files: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str, options: Any = None) -> None:
+        save(files, checkpoint, path, options)
+        kept.mkdir(parents=True, exist_ok=True)
+        number = len(list(kept.iterdir()))
+        shutil.copy(path, kept / f"{number:02d}_step_{checkpoint['global_step']}_{Path(path).name}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AtomicCheckpointIO, "save_checkpoint", save_and_copy)
+        train(recipe)
+    return kept.parent
+
+
+def train(recipe: Path, *options: str) -> None:
+    assert cli.main(["train", "--config", str(recipe), *options]) == 0
+
+
+def newest(runs: Path) -> Path:
+    return max((runs / "run").iterdir(), key=lambda folder: int(folder.name.removeprefix("version_")))
 
 
 def curves(folder: Path) -> dict[str, dict[int, float]]:
@@ -103,29 +139,44 @@ def assert_same_state(a: Any, b: Any, place: str = "") -> None:
         assert a == b, place
 
 
-def test_a_killed_run_goes_on_to_the_last_bit(start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
-    """Uninterrupted without workers; killed in mid-epoch with two of them, and resumed with none, from another seed."""
-    finish(start("--data.workers", "0"))
-    whole = tmp_path / "run" / "version_0"
-    killed = start("--data.workers", "2")
-    last = tmp_path / "run" / "version_1" / "checkpoints" / "last.ckpt"
-    kill_after_step(killed, 2, last)
-    stopped_at = read_checkpoint(last)["global_step"]
-    finish(start("--data.workers", "0", "--resume", str(last), "--seed_everything", "7"))
-
-    expected, resumed = curves(whole), curves(tmp_path / "run" / "version_2")
-    steps = sorted(expected["train/loss"])
-    assert steps == list(range(12))
-    assert 2 <= stopped_at < 11
-    assert len(set(expected["train/loss"].values())) == 12
-    assert expected.keys() == resumed.keys()
-    for name in expected:
-        assert resumed[name] == {k: v for k, v in expected[name].items() if k >= stopped_at}, name
-    before = curves(tmp_path / "run" / "version_1")["train/loss"]
-    assert all(expected["train/loss"][step] == before[step] for step in before)
-    states = [
-        read_checkpoint(tmp_path / "run" / version / "checkpoints" / "last.ckpt")
-        for version in ("version_0", "version_2")
-    ]
+def assert_same_end(whole: Path, resumed: Path) -> None:
+    """Two runs end in the same state."""
+    ends = [read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, resumed)]
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "DepthData", "global_step", "epoch"):
-        assert_same_state(states[0][part], states[1][part], part)
+        assert_same_state(ends[0][part], ends[1][part], part)
+
+
+def test_every_step_differs(whole: Path) -> None:
+    """Otherwise the other tests would prove nothing."""
+    losses = curves(whole)["train/loss"]
+    assert sorted(losses) == list(range(2 * STEPS_OF_EPOCH))
+    assert len(set(losses.values())) == len(losses)
+
+
+def test_a_killed_run_goes_on_to_the_last_bit(whole: Path, recipe: Path, runs: Path) -> None:
+    """Killed in mid-epoch with two workers; resumed with none, and from another seed."""
+    command = [sys.executable, "-m", "training", "train", "--config", str(recipe), "--data.workers", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    folder = runs / "run" / f"version_{1 + int(newest(runs).name.removeprefix('version_'))}"
+    last = folder / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE) as process:
+        kill_after_step(process, 2, last)
+    stopped_at = read_checkpoint(last)["global_step"]
+    assert 2 <= stopped_at < 2 * STEPS_OF_EPOCH
+    train(recipe, "--resume", str(last), "--seed_everything", "7")
+    assert newest(runs) == folder
+    assert curves(folder) == curves(whole)
+    assert_same_end(whole, folder)
+    best = [read_checkpoint(run / "checkpoints" / "best.ckpt")["global_step"] for run in (whole, folder)]
+    assert best[0] == best[1]
+
+
+@pytest.mark.parametrize("name", ["step_4_last", "step_6_best", "step_6_last", "step_9_last"])
+def test_a_run_goes_on_from_any_checkpoint(whole: Path, recipe: Path, runs: Path, name: str) -> None:
+    """In mid-epoch, after validation, after the epoch, and in mid-epoch again; in a folder of its own from a copy."""
+    chosen = next(path for path in (whole / "kept").iterdir() if path.stem.endswith(name))
+    train(recipe, "--resume", str(chosen))
+    step = read_checkpoint(chosen)["global_step"]
+    expected = {k: v for k, v in curves(whole)["train/loss"].items() if k >= step}
+    assert curves(newest(runs))["train/loss"] == expected
+    assert_same_end(whole, newest(runs))

@@ -33,13 +33,16 @@ class CheckpointInterval:
 
 
 class CheckpointBetweenSteps(ModelCheckpoint):
-    """ModelCheckpoint that does not save while gradients accumulate, since checkpoints hold none."""
+    """ModelCheckpoint that does not save while gradients accumulate, since checkpoints hold none.
+
+    Nor after the last batch of an epoch: validation comes next, and the checkpoint after it knows its outcome.
+    """
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save where an interval is over and the optimiser has just stepped."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
@@ -51,7 +54,7 @@ def checkpoint_callbacks(monitor: str | None, interval: CheckpointInterval = Che
     """
     callbacks: list[Callback] = []
     if monitor:
-        callbacks.append(ModelCheckpoint(filename="best", monitor=monitor))
+        callbacks.append(ModelCheckpoint(filename="best", monitor=monitor, enable_version_counter=False))
     if interval.steps:
         callbacks.append(_last(every_n_train_steps=interval.steps))
     if interval.minutes:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from training.data.sample import Views
 from training.errors import NonFiniteLossError
+from training.processes import mean_over_processes
 
 MAX_IN_A_ROW = 10
 MAX_DUMPS = 10
@@ -57,8 +58,8 @@ class NonFiniteSteps(Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         losses, self._losses = self._losses, []
-        finite = bool(torch.stack([*losses, norm.to(losses[0])]).isfinite().all())
-        if trainer.strategy.reduce_boolean_decision(finite, all=True):
+        finite = torch.stack([*losses, norm.to(losses[0])]).isfinite().all()
+        if float(mean_over_processes(finite)) == 1:
             self.in_a_row = 0
             return
         optimizer.zero_grad(set_to_none=True)
