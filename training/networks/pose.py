@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.geometry.se3 import invert, rigid_transform, so3_exp
 from training.networks.depth import create_encoder, feature_info, normalize
+from training.networks.execution import full_precision
 
 # Motions start small, so that from the first step the warped sources overlap the target. Translation goes with the
 # depth that the depth network starts at: 0.01 is Monodepth2's, whose depth starts at 0.2 m; ours starts at 5 m. With
@@ -63,5 +64,6 @@ def source_poses(network: PoseNetwork, image: Tensor, sources: Tensor, offsets: 
     earlier = torch.where(is_earlier, sources, target)
     later = torch.where(is_earlier, target, sources)
     axis_angle, translation = network(earlier.flatten(0, 1), later.flatten(0, 1))
-    T_later_earlier = rigid_transform(so3_exp(axis_angle), translation).unflatten(0, sources.shape[:2])
-    return torch.where(is_earlier.squeeze(-1), invert(T_later_earlier), T_later_earlier)
+    with full_precision(image.device):
+        T_later_earlier = rigid_transform(so3_exp(axis_angle), translation).unflatten(0, sources.shape[:2])
+        return torch.where(is_earlier.squeeze(-1), invert(T_later_earlier), T_later_earlier)

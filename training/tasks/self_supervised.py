@@ -16,6 +16,7 @@ from training.data.sample import Views
 from training.errors import DataError
 from training.losses.reprojection import ReprojectionDiagnostics, photometric_reprojection_loss
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
+from training.networks.execution import full_precision, prepare_network
 from training.networks.pose import PoseNetwork, source_poses
 from training.pose_checkpoints import PoseNetworkCard, write_pose_card
 from training.tasks.optimization import Optimization
@@ -39,6 +40,8 @@ class SelfSupervisedDepth(L.LightningModule):
         source_offsets: frame numbers of the sources relative to the target's, as `data.source_offsets`; the pose
             network gets frames in temporal order.
         picture_interval: steps between two pictures in TensorBoard.
+        channels_last: networks keep the channels of a pixel together (NHWC).
+        compile: torch.compile encoders and decoders: minutes at the start, faster steps on a GPU.
         optimization: optimiser and schedule.
     """
 
@@ -55,12 +58,16 @@ class SelfSupervisedDepth(L.LightningModule):
         automask: bool = True,
         source_offsets: tuple[int, ...] = (-1, 1),
         picture_interval: int = 250,
+        channels_last: bool = True,
+        compile: bool = False,
         optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__()
         self.encoder, self.pose_encoder = encoder, pose_encoder
         self.depth_network = DepthNetwork(encoder, pretrained, scales)
         self.pose_network = PoseNetwork(pose_encoder, pretrained)
+        for network in (self.depth_network, self.pose_network):
+            prepare_network(network, channels_last, compile)
         self.min_depth, self.max_depth = min_depth, max_depth
         self.smoothness, self.minimum_reprojection, self.automask = smoothness, minimum_reprojection, automask
         self.source_offsets = source_offsets
@@ -101,20 +108,31 @@ class SelfSupervisedDepth(L.LightningModule):
             )
         return source_poses(self.pose_network, views.network_image, views.network_sources, self.source_offsets)
 
+    def predictions(self, views: Views) -> tuple[list[Tensor], Tensor]:
+        """What the networks say of a batch: disparities, finest first, and T_source_target; float32."""
+        return self.depth_network(views.network_image), self.poses(views)
+
+    def loss(
+        self, views: Views, disparities: list[Tensor], T_source_target: Tensor
+    ) -> tuple[Tensor, ReprojectionDiagnostics]:
+        """Loss of `predictions`, and what to log of it; in float32 whatever precision the networks run in."""
+        with full_precision(views.image.device):
+            return photometric_reprojection_loss(
+                disparities,
+                views.image,
+                views.sources,
+                views.intrinsics,
+                T_source_target,
+                min_depth=self.min_depth,
+                max_depth=self.max_depth,
+                smoothness=self.smoothness,
+                minimum=self.minimum_reprojection,
+                automask=self.automask,
+            )
+
     def reprojection(self, views: Views) -> tuple[Tensor, ReprojectionDiagnostics]:
         """Loss of a batch that has sources, and what to log of it."""
-        return photometric_reprojection_loss(
-            self.depth_network(views.network_image),
-            views.image,
-            views.sources,
-            views.intrinsics,
-            self.poses(views),
-            min_depth=self.min_depth,
-            max_depth=self.max_depth,
-            smoothness=self.smoothness,
-            minimum=self.minimum_reprojection,
-            automask=self.automask,
-        )
+        return self.loss(views, *self.predictions(views))
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """Photometric reprojection loss with smoothness."""

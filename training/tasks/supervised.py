@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -14,8 +13,9 @@ from training.data.sample import Views
 from training.errors import DataError
 from training.losses.supervised import gradient_matching, log_l1, log_residual, scale_invariant, to_canonical_focal
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
+from training.networks.execution import full_precision, prepare_network
+from training.processes import mean_over_processes
 from training.tasks.optimization import Optimization
-from training.tasks.processes import mean_over_processes
 from training.tasks.validation import log_abs_rel, log_validation
 
 KITTI_INTRINSICS = (0.5809, 1.9241, 0.4912, 0.4623)  # rectified cameras of 2011_09_26, normalised
@@ -33,6 +33,8 @@ class SupervisedDepth(L.LightningModule):
             exported model.
         scale_invariant_weight: weight of the scale-invariant logarithmic error.
         gradient_weight: weight of the multi-scale gradient matching.
+        channels_last: the network keeps the channels of a pixel together (NHWC).
+        compile: torch.compile encoder and decoder: minutes at the start, faster steps on a GPU.
         optimization: optimiser and schedule.
     """
 
@@ -45,11 +47,14 @@ class SupervisedDepth(L.LightningModule):
         canonical_intrinsics: tuple[float, float, float, float] = KITTI_INTRINSICS,
         scale_invariant_weight: float = 1.0,
         gradient_weight: float = 0.5,
+        channels_last: bool = True,
+        compile: bool = False,
         optimization: Optimization = Optimization("adamw", 3e-4, 1e-2, "one_cycle"),
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.depth_network = DepthNetwork(encoder, pretrained, scales=1).to(memory_format=torch.channels_last)
+        self.depth_network = DepthNetwork(encoder, pretrained, scales=1)
+        prepare_network(self.depth_network, channels_last, compile)
         self.min_depth, self.max_depth = min_depth, max_depth
         self.canonical_intrinsics = canonical_intrinsics
         self.scale_invariant_weight, self.gradient_weight = scale_invariant_weight, gradient_weight
@@ -60,16 +65,17 @@ class SupervisedDepth(L.LightningModule):
 
         image: float [B, 3, H, W], RGB in 0..1.
         """
-        disparity = self.depth_network(image.contiguous(memory_format=torch.channels_last))[0].float()
-        return sigmoid_to_inverse_depth(disparity, self.min_depth, self.max_depth)
+        return sigmoid_to_inverse_depth(self.depth_network(image)[0].float(), self.min_depth, self.max_depth)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """Weighted sum of the log-depth losses."""
-        residual, known = self._residual(self(views.network_image), views)
-        l1 = log_l1(residual, known, average=mean_over_processes)
-        invariant = scale_invariant(residual, known, average=mean_over_processes)
-        gradient = gradient_matching(residual, known, average=mean_over_processes)
-        loss = l1 + self.scale_invariant_weight * invariant + self.gradient_weight * gradient
+        inverse_depth = self(views.network_image)
+        with full_precision(inverse_depth.device):
+            residual, known = self._residual(inverse_depth, views)
+            l1 = log_l1(residual, known, average=mean_over_processes)
+            invariant = scale_invariant(residual, known, average=mean_over_processes)
+            gradient = gradient_matching(residual, known, average=mean_over_processes)
+            loss = l1 + self.scale_invariant_weight * invariant + self.gradient_weight * gradient
         terms = {"loss": loss, "log_l1": l1, "scale_invariant": invariant, "gradient": gradient}
         self.log_dict({f"train/{k}": v.detach() for k, v in terms.items()}, batch_size=len(views.image))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
