@@ -118,7 +118,7 @@ class ReadableSamples(Dataset["Sample | DepthNodeError"]):
         unreadable = UnreadableFrames(self.length)
         for index in range(draw.index, draw.index + self.length):
             try:
-                with _seeded_torch(draw.seed):
+                with seeded_torch(draw.seed):
                     sample = self.samples[index % self.length]
                 return replace(sample, unreadable=tuple(unreadable.reasons))
             except FrameError as error:
@@ -171,7 +171,7 @@ def digest(names: Sequence[str]) -> int:
 
 
 @contextmanager
-def _seeded_torch(seed: int) -> Iterator[None]:
+def seeded_torch(seed: int) -> Iterator[None]:
     """torch's generator on the CPU, seeded; after that as it was."""
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
