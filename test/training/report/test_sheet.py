@@ -43,7 +43,7 @@ def test_frames_are_spread_over_those_with_truth(tmp_path: Path) -> None:
 
 def test_a_row_for_each_network_of_each_frame(tmp_path: Path) -> None:
     records = [make_record(tmp_path, index, 10) for index in range(2)]
-    networks = {"right": Constant("right", 10), "far": Constant("far", 15), "silent": Constant("silent", np.inf)}
+    networks = {"right": Constant("right", 10), "far": Constant("far", 16), "silent": Constant("silent", np.inf)}
     sheet = comparison_sheet(networks, records, EvaluationOptions(scaling="none", crop="none"))
     row = LABEL_HEIGHT + PANEL_WIDTH // 2 + 2 * MARGIN
     assert sheet.shape == (LABEL_HEIGHT + 2 * 2 * row, 4 * PANEL_WIDTH + 3 * MARGIN, 3)
@@ -51,4 +51,4 @@ def test_a_row_for_each_network_of_each_frame(tmp_path: Path) -> None:
     for frame in range(2):
         first = LABEL_HEIGHT + 2 * frame * row + LABEL_HEIGHT + 2 * MARGIN + 10
         assert errors[first : first + 100].max() == 0  # right
-        assert errors[first + row : first + row + 100].min() == 255  # 50 % too far: white
+        assert errors[first + row : first + row + 100].min() == 255  # 60 % too far: white
