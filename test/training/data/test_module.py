@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -149,3 +150,81 @@ def test_a_set_on_the_device_needs_no_workers(root: Path) -> None:
     assert make_data(root, [VIDEO], workers=2, cache="device").train_dataloader().num_workers == 0
     loader = make_data(root, [VIDEO], workers=2, prefetch=5).train_dataloader()
     assert (loader.num_workers, loader.prefetch_factor, loader.persistent_workers) == (2, 5, True)
+
+
+def write_video(folder: Path, frames: int) -> Source:
+    """Small images below `folder`."""
+    (folder / "long").mkdir()
+    for index in range(frames):
+        cv2.imwrite(str(folder / "long" / f"{index}.png"), np.full((4, 6, 3), index, np.uint8))
+    (folder / "camera.yaml").write_text(
+        "{image_width: 6, image_height: 4, camera_matrix: {data: [3, 0, 2.5, 0, 3, 1.5, 0, 0, 1]}}"
+    )
+    return Source("folder", Path("long"), camera_file=Path("camera.yaml"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_frame_is_named_and_another_takes_its_place(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    video = write_video(tmp_path, 120)
+    damaged = tmp_path / "long" / "7.png"
+    damaged.write_bytes(damaged.read_bytes()[:30])
+    data = make_data(tmp_path, [video], source_offsets=[], batch_size=40, workers=workers)
+    with caplog.at_level(logging.WARNING, "training.data.unreadable"):
+        seen = [data.on_before_batch_transfer(batch, 0) for _ in range(2) for batch in data.train_dataloader()]
+    names = [name for batch in seen[:3] for name in batch.names]
+    assert sorted(set(names)) == [f"long/{index:010d}" for index in range(120) if index != 7]
+    assert len(names) == 120
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"left out, 1 of 120 frames so far: {damaged} cannot be decoded")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_more_than_one_percent_unreadable_ends_the_run(tmp_path: Path, workers: int) -> None:
+    video = write_video(tmp_path, 120)
+    damaged = [tmp_path / "long" / f"{index}.png" for index in (3, 90)]
+    for path in damaged:
+        path.write_bytes(b"")
+    data = make_data(tmp_path, [video], source_offsets=[], batch_size=10, workers=workers)
+    with pytest.raises(DataError, match="2 of 120 frames cannot be read, more than 1%") as caught:
+        [data.on_before_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    assert all(str(path) in str(caught.value) for path in damaged)
+
+
+def test_what_is_drawn_on_a_batch_depends_on_the_place_in_the_run(root: Path) -> None:
+    data = make_data(root, [VIDEO], validation=[VIDEO])
+    batch = next(iter(data.train_dataloader()))
+
+    def draw(epoch: int, step: int, rank: int = 0, training: bool = True) -> float:
+        progress = SimpleNamespace(current=SimpleNamespace(ready=step))
+        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+            training=training,
+            current_epoch=epoch,
+            overfit_batches=0,
+            global_rank=rank,
+            world_size=2,
+            fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+        )
+        torch.rand(3)  # whatever was drawn before
+        data.on_before_batch_transfer(batch, 0)
+        return float(torch.rand(()))
+
+    places = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1)]
+    assert len({draw(*place) for place in places}) == len(places)
+    assert [draw(*place) for place in places] == [draw(*place) for place in places]
+    assert draw(0, 0, training=False) == draw(3, 5, training=False)
+    state = data.state_dict()
+    data.seed += 1
+    changed = draw(0, 0)
+    data.load_state_dict(state)
+    assert draw(0, 0) != changed
+
+
+def test_frames_for_every_process(root: Path) -> None:
+    data = make_data(root, [VIDEO], validation=[VIDEO], batch_size=2)
+    data.trainer = SimpleNamespace(global_rank=1, world_size=3)  # type: ignore[assignment]
+    with pytest.raises(DataError, match="3 training frames do not fill one batch in each of 3 processes: lower"):
+        data.train_dataloader()
+    (loader,) = data.val_dataloader()
+    assert [batch.names for batch in loader] == [("video/0000000002",)]
