@@ -18,6 +18,7 @@ COMMANDS = {
     "import_monodepth2": ("training.monodepth2", "weights in Monodepth2's published layout to a checkpoint"),
     "export": ("training.export", "checkpoint to one self-describing ONNX file for the node"),
     "proxy_depth": ("training.proxy_depth", "triangulate depth from stereo or posed video, to train on"),
+    "prepare": ("training.prepare.command", "decode any recordings once, at the resolution that is trained at"),
     "synthesize": ("training.synthesize", "render synthetic drives with exact depth, to train on"),
     "kitti_to_bag": ("training.kitti_to_bag", "write a KITTI raw drive as a ROS 2 bag"),
 }

@@ -65,9 +65,23 @@ def run_function(function: Callable[..., int], arguments: Sequence[str], operand
     if operand is not None:
         _add_operand(parser, function, operand)
     parser.add_function_arguments(function, as_group=False, skip={operand} if operand else None)
-    options = parser.instantiate(parser.parse_args(list(arguments))).as_dict()
+    options = parser.instantiate(parser.parse_args(plain_options(function, arguments))).as_dict()
     del options["config"]
     return function(**options)
+
+
+def plain_options(function: Callable[..., int], arguments: Sequence[str]) -> list[str]:
+    """Arguments as the parser takes them: `--keep-still` for `--keep_still true`."""
+    flags = {name for name, kind in get_type_hints(function).items() if kind is bool}
+    plain = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        option, equals, value = argument.partition("=")
+        if option.startswith("--"):
+            option = "--" + option[2:].replace("-", "_")
+            if option[2:] in flags and not equals and following.lower() not in ("true", "false"):
+                equals, value = "=", "true"
+        plain.append(option + equals + value)
+    return plain
 
 
 def _add_operand(parser: ArgumentParser, function: Callable[..., int], name: str) -> None:

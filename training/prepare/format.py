@@ -12,7 +12,6 @@ is a prefix of what a finished one leaves, and the last line `{"end": true}` tel
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -184,7 +183,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")  # what a killed run left is written over by the next
     try:
         partial.write_bytes(content)
         partial.replace(path)

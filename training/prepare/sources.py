@@ -160,7 +160,7 @@ def _kitti_odometry(path: Path, options: SourceOptions, missing: MissingFiles) -
 
 
 def _kitti_2015(path: Path, options: SourceOptions, missing: MissingFiles) -> list[FrameStream]:
-    lists = options.select or [None]
+    lists: list[str | None] = [*options.select] or [None]
     records = [record for name in lists for record in read_kitti_2015(path, name, missing)]
     name = "_".join(["kitti_2015", *options.select])
     return [RecordStream(name, " ".join([str(path), *options.select]), records, unrelated=True)]

@@ -1,0 +1,145 @@
+"""Shards that `prepare --shards` wrote, read from a disk or from behind a URL; what is in them says the writer."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import webdataset
+from numpy.typing import NDArray
+
+from training.data.depth_files import KITTI_PNG_SCALE, DepthPng
+from training.data.records import FrameRecord, Intrinsics
+from training.errors import DataError, FrameError
+from training.prepare.shards import FORMAT, SHARDS_FILE
+
+_SHARD_NAME = re.compile(r"\d{6}\.tar")
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What `shards.json` says.
+
+    Args:
+        base: folder or URL of the shards.
+        names: of the shards.
+        targets: frames that can be targets, of all shards.
+        neighbours: how far away a target's sources may be.
+        intrinsics: median of the targets', None where none is known.
+    """
+
+    base: str
+    names: tuple[str, ...]
+    targets: int
+    neighbours: int
+    intrinsics: Intrinsics | None
+
+    def url(self, name: str) -> str:
+        """Where a shard is."""
+        return f"{self.base.rstrip('/')}/{name}"
+
+
+def read_shards(base: str) -> Shards:
+    """The shards in a folder or behind a URL (http, https, gs, and what else webdataset opens).
+
+    Raises:
+        DataError: it cannot be read, or is not what `prepare` writes.
+    """
+    url = f"{base.rstrip('/')}/{SHARDS_FILE}"
+    try:
+        with webdataset.gopen(url) as file:
+            content = json.loads(file.read())
+        names = tuple(content["shards"])
+        if content["format"] != FORMAT or not all(_SHARD_NAME.fullmatch(name) for name in names):
+            raise ValueError("another format")
+        intrinsics = None if content["K"] is None else cast(Intrinsics, tuple(map(float, content["K"])))
+        return Shards(base, names, int(content["targets"]), int(content["neighbours"]), intrinsics)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{url} cannot be read ({error}): expected what `prepare --shards` writes") from error
+
+
+def read_clips(url: str) -> Iterator[ShardClip]:
+    """The clips of one shard.
+
+    Raises:
+        DataError: the shard cannot be reached, is cut off or damaged.
+    """
+    try:
+        for sample in webdataset.tarfile_samples([{"url": url}]):
+            yield ShardClip.parse(sample)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
+        raise DataError(
+            f"shard {url} cannot be read ({error}): see whether it is there and can be reached, then go"
+            " on with --resume"
+        ) from error
+
+
+@dataclass(frozen=True)
+class ShardClip:
+    """A clip as it lies in a shard, a `FrameStore`: records whose images and depth are members of the sample.
+
+    Args:
+        records: frames.
+        files: encoded images and depth maps by the ends of their names.
+    """
+
+    records: tuple[FrameRecord, ...]
+    files: dict[str, Any]
+
+    @staticmethod
+    def parse(sample: dict[str, Any]) -> ShardClip:
+        """From a WebDataset sample."""
+        content = json.loads(sample["json"])
+        targets = set(content["targets"])
+        frames = enumerate(content["frames"])
+        return ShardClip(tuple(_record(frame, place, place in targets) for place, frame in frames), sample)
+
+    def image(self, path: Path) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3], RGB.
+
+        Raises:
+            FrameError: it cannot be decoded.
+        """
+        return np.asarray(cv2.cvtColor(self._decoded(path.name, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+
+    def depth(self, record: FrameRecord) -> NDArray[np.floating]:
+        """float32 [H, W], metres, 0 where unknown.
+
+        Raises:
+            FrameError: it cannot be decoded.
+        """
+        stored = self._decoded(depth_member(record.image), cv2.IMREAD_UNCHANGED)
+        return stored.astype(np.float32) / np.float32(KITTI_PNG_SCALE)
+
+    def _decoded(self, member: str, flags: int) -> NDArray[Any]:
+        content = np.frombuffer(self.files.get(member, b""), np.uint8)
+        image = cv2.imdecode(content, flags) if len(content) else None
+        if image is None:
+            raise FrameError(f"{self.files['__key__']}.{member} in {self.files['__url__']} cannot be decoded")
+        return image
+
+
+def depth_member(image: Path) -> str:
+    """The member that holds the depth of an image's member."""
+    return f"{image.stem}.depth.png"
+
+
+def _record(frame: dict[str, Any], place: int, is_target: bool) -> FrameRecord:
+    pose, image = frame["T_world_camera"], Path(f"{place:03d}{frame['suffix']}")
+    return FrameRecord(
+        image=image,
+        intrinsics=None if frame["K"] is None else cast(Intrinsics, tuple(frame["K"])),
+        sequence=frame["sequence"],
+        index=frame["index"],
+        stamp_ns=frame["stamp_ns"],
+        pose=None if pose is None else np.vstack([np.reshape(pose, (3, 4)), [0.0, 0.0, 0.0, 1.0]]),
+        depth=DepthPng(Path(depth_member(image))) if frame["depth"] else None,
+        is_target=is_target,
+    )
