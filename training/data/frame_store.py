@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.data.image_files import read_rgb
 from training.data.records import FrameRecord
 from training.errors import DataError, FrameError
 
@@ -81,18 +82,6 @@ class FramesInMemory:
         """The kept depth."""
         known = record.name in self._depth_places
         return _placed(self._depths, self._depth_places[record.name]) if known else read_depth(record)
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3], RGB; grey files repeat their channel.
-
-    Raises:
-        FrameError: the file cannot be decoded.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise FrameError(f"{path} cannot be decoded as an image: it is missing, truncated, or of an unknown format")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def read_depth(record: FrameRecord) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ import webdataset
 from numpy.typing import NDArray
 
 from training.data.depth_files import KITTI_PNG_SCALE, DepthPng
+from training.data.image_files import decode_rgb
 from training.data.records import FrameRecord, Intrinsics
 from training.errors import DataError, FrameError
 from training.prepare.shards import FORMAT, SHARDS_FILE
@@ -107,7 +108,7 @@ class ShardClip:
         Raises:
             FrameError: it cannot be decoded.
         """
-        return np.asarray(cv2.cvtColor(self._decoded(path.name, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+        return decode_rgb(self._member(path.name), self._name(path.name))
 
     def depth(self, record: FrameRecord) -> NDArray[np.floating]:
         """float32 [H, W], metres, 0 where unknown.
@@ -115,15 +116,19 @@ class ShardClip:
         Raises:
             FrameError: it cannot be decoded.
         """
-        stored = self._decoded(depth_member(record.image), cv2.IMREAD_UNCHANGED)
+        member = depth_member(record.image)
+        stored = cv2.imdecode(np.frombuffer(self._member(member), np.uint8), cv2.IMREAD_UNCHANGED)
+        if stored is None or stored.dtype != np.uint16:
+            raise FrameError(f"{self._name(member)} cannot be decoded as a 16-bit PNG")
         return stored.astype(np.float32) / np.float32(KITTI_PNG_SCALE)
 
-    def _decoded(self, member: str, flags: int) -> NDArray[Any]:
-        content = np.frombuffer(self.files.get(member, b""), np.uint8)
-        image = cv2.imdecode(content, flags) if len(content) else None
-        if image is None:
-            raise FrameError(f"{self.files['__key__']}.{member} in {self.files['__url__']} cannot be decoded")
-        return image
+    def _member(self, member: str) -> bytes:
+        if not self.files.get(member):
+            raise FrameError(f"{self._name(member)} is missing")
+        return bytes(self.files[member])
+
+    def _name(self, member: str) -> str:
+        return f"{self.files['__url__']}: {self.files['__key__']}.{member}"
 
 
 def depth_member(image: Path) -> str:

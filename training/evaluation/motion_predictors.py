@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from depth_node.pipeline import resize_image
-from training.data.frame_store import read_rgb
+from training.data.image_files import read_rgb
 from training.data.records import FrameRecord, translation
 from training.evaluation.predictors import default_device
 from training.evaluation.trajectories import Transforms

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from training.data.frame_store import read_rgb
+from training.data.image_files import read_rgb
 from training.data.records import FrameRecord
 from training.errors import DataError
 from training.evaluation.metrics import DepthMetrics, depth_metrics, garg_box, mean_metrics, median_scale

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
+from training.data.image_files import read_rgb
 from training.data.records import image_files
 from training.errors import DataError
 from training.prepare.frames import RawFrame, UnreadableFrame
-from training.prepare.records import read_rgb
 
 # camera_params.m of the data set's toolbox; the published frames are undistorted.
 CAMERA = PinholeCamera(width=640, height=480, fx=518.857901, fy=519.469611, cx=325.582449, cy=253.736166)

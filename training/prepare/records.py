@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
 from depth_node.errors import DepthNodeError
+from training.data.image_files import read_rgb
 from training.data.records import FrameRecord
-from training.errors import DataError
 from training.prepare.frames import RawFrame, UnreadableFrame
 
 _OXTS_VELOCITY = slice(8, 11)  # forward, leftward and upward, m/s (KITTI's dataformat.txt)
@@ -76,15 +74,3 @@ def oxts_speed(path: Path) -> float | None:
     if not path.is_file():
         return None
     return float(np.linalg.norm(np.array(path.read_text().split()[_OXTS_VELOCITY], np.float64)))
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3], RGB; grey files repeat their channel.
-
-    Raises:
-        DataError: the file cannot be decoded.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"{path} cannot be decoded: it is missing, truncated, or of an unknown format")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

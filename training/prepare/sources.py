@@ -89,6 +89,7 @@ def open_source(path: Path, kind: Kind | None, options: SourceOptions) -> Opened
     """
     if not path.exists():
         raise DataError(f"no {path}: expected a file or folder of frames")
+    path = path.resolve()  # an output prepared from here and from elsewhere is the same
     kind = kind or detect_kind(path)
     _check_options(kind, options)
     missing = MissingFiles(kind, path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from training.data.frame_store import read_rgb
+from training.data.image_files import read_rgb
 from training.data.records import FrameRecord
 from training.evaluation.pictures import PANEL_WIDTH, Picture, assemble, frame_panels, label_panel
 from training.evaluation.predictors import Predictor

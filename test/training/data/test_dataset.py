@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
 from training.data.dataset import FrameDataset, relative_pose
-from training.data.frame_store import read_rgb
+from training.data.image_files import read_rgb
 from training.data.records import FrameRecord, StereoView, translation
 from training.data.sample import Batch
 from training.errors import DataError

@@ -11,7 +11,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from training.data import frame_store
-from training.data.frame_store import FramesInMemory, available_memory, check_room, read_rgb
+from training.data.frame_store import FramesInMemory, available_memory, check_room
+from training.data.image_files import read_rgb
 from training.errors import DataError, FrameError
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from depth_node.camera import PinholeCamera
 from depth_node.synthetic import render, street_world
-from training.data.frame_store import read_rgb
+from training.data.image_files import read_rgb
 from training.data.records import FrameRecord
 from training.data.synthetic import SKY_DEPTH, DriveOptions, read_synthetic, write_street_drive
 from training.errors import DataError
