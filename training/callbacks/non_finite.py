@@ -81,7 +81,8 @@ class NonFiniteSteps(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {field.name: getattr(self._views, field.name) for field in fields(Views)}
         facts = {"names": json.dumps(self._views.names), "loss": str(float(loss)), "epoch": str(trainer.current_epoch)}
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items() if isinstance(v, Tensor)}, path, facts)
+        copies = {name: _copy(value) for name, value in tensors.items() if isinstance(value, Tensor)}
+        save_file(copies, path, facts)
         return f"its batch is in {path}"
 
     def _end_where_hopeless(self, module: nn.Module, folder: Path) -> None:
@@ -96,3 +97,8 @@ class NonFiniteSteps(Callback):
                 f"{MAX_IN_A_ROW} steps in a row had no finite loss or gradient. Their batches are in {folder}: look at "
                 "these (depth, intrinsics), or go on from the last checkpoint with a lower learning rate"
             )
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """On the CPU, in memory of its own: views may share theirs, which safetensors refuses."""
+    return tensor.cpu().clone(memory_format=torch.contiguous_format)
