@@ -12,8 +12,6 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from depth_node.input_stream import StampMonitor, StampReport
-
 COMPRESSED = "/compressed"
 
 
@@ -22,9 +20,8 @@ class Inputs:
 
     Args:
         image_transport: `raw` or `compressed`.
-        receive_image: called with the message, at once.
-        observe_image: called after that, with the same message, the number of images known to be lost before it on
-            the way here, and what is wrong with the stream.
+        receive_image: called with the message and the number of images that were lost before it on the way here, None
+            where that is not known.
         receive_camera_info: called with the message.
     """
 
@@ -32,17 +29,15 @@ class Inputs:
         self,
         node: Node,
         image_transport: str,
-        receive_image: Callable[[Image | CompressedImage], None],
-        observe_image: Callable[[Image | CompressedImage, int, StampReport], None],
+        receive_image: Callable[[Image | CompressedImage, int | None], None],
         receive_camera_info: Callable[[CameraInfo], None],
     ) -> None:
         self._node = node
-        self._receive_image, self._observe_image = receive_image, observe_image
+        self._receive_image = receive_image
         self._image_type = CompressedImage if image_transport == "compressed" else Image
         self.image_topic = image_topic(node.resolve_topic_name("image"), image_transport)
         self.publishers = 0  # of the images, at the last one
         self._image_number: int | None = None
-        self._stamps = StampMonitor()
         callback: Callable[..., None] = self._receive  # rclpy's types know no second argument
         self._subscriptions = [
             self._subscribe(CameraInfo, camera_info_topic(node, self.image_topic), receive_camera_info),
@@ -92,9 +87,7 @@ class Inputs:
         return self._node.create_subscription(message_type, topic, callback, qos, qos_overriding_options=overrides)
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, int | None]) -> None:
-        self._receive_image(message)
-        missed = self._missed_images(info["publication_sequence_number"])
-        self._observe_image(message, missed or 0, self._stamps.add(stamp_ns(message), missed))
+        self._receive_image(message, self._missed_images(info["publication_sequence_number"]))
 
     def _missed_images(self, number: int | None) -> int | None:
         """Images that the publisher sent since the last one; None where the middleware does not number them."""

@@ -28,7 +28,7 @@ from depth_node.diagnostics import NodeStatus, diagnostic_status
 from depth_node.diagnostics_publisher import DiagnosticsPublisher
 from depth_node.errors import DepthNodeError, ParameterError
 from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
-from depth_node.input_stream import HEAVY_LOSS, StampReport
+from depth_node.input_stream import HEAVY_LOSS, StampMonitor, StampReport
 from depth_node.inputs import Inputs, stamp_ns
 from depth_node.memory import keep_freed_memory
 from depth_node.model import read_model
@@ -44,7 +44,6 @@ from depth_node.transport import use_shipped_fastdds_profile
 from depth_node.worker import LatestWorker
 
 SILENT_PERIODS_LOGGED = 5
-SWITCH_INTERVAL_S = 1e-4  # how long the worker waits for the executor to let go of the interpreter, at most
 SIGNAL_PERIOD_S = 0.1  # Python sees a signal only between two waits of the executor
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -55,6 +54,8 @@ class _Active:
     """What exists while the node is active: images come in, and a worker handles the newest."""
 
     inputs: Inputs
+    stamps: StampMonitor
+    arrivals: list[tuple[int, int | None]]  # stamp in nanoseconds, and how many images were lost before it
     handler: FrameHandler
     worker: LatestWorker[ReceivedImage]
 
@@ -89,7 +90,7 @@ class DepthNode(LifecycleNode):
         )
 
         # Diagnostics go out, and the node starts, also while simulated time stands still.
-        self._diagnostics = DiagnosticsPublisher(self, self._status)
+        self._diagnostics = DiagnosticsPublisher(self, self._diagnose)
         self._autostart_timer: Timer | None = None
         if self._settings.autostart:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -169,15 +170,9 @@ class DepthNode(LifecycleNode):
     def _start_work(self) -> None:
         assert self._pipeline is not None
         assert self._outputs is not None
-        inputs = Inputs(
-            self,
-            self._settings.image_transport,
-            self._receive_image,
-            self._observe_image,
-            self._receive_camera_info,
-        )
+        inputs = Inputs(self, self._settings.image_transport, self._receive_image, self._receive_camera_info)
         handler = FrameHandler(self, self._pipeline, self._outputs, self._statistics, self._settings, inputs)
-        self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"))
+        self._active = _Active(inputs, StampMonitor(), [], handler, LatestWorker(handler.handle, name="depth"))
 
     def _stop_work(self, reason: str) -> None:
         self._snapshots.cancel(reason)
@@ -198,26 +193,32 @@ class DepthNode(LifecycleNode):
 
     # Topics
 
-    def _receive_image(self, message: Image | CompressedImage) -> None:
+    def _receive_image(self, message: Image | CompressedImage, missed: int | None) -> None:
         if self._active is None:
             return
-        now = self._statistics.clock()
+        now, stamp = self._statistics.clock(), stamp_ns(message)
+        age = (self.get_clock().now().nanoseconds - stamp) * 1e-9
+        self._statistics.frame_received(missed or 0, age if stamp else None)
+        self._active.arrivals.append((stamp, missed))
         if not self._rate_limiter.admits(now, self._settings.rate_limit):
             self._statistics.frame_skipped()
         elif self._active.worker.submit(ReceivedImage(message, now)):
             self._statistics.frame_dropped()
 
-    def _observe_image(self, message: Image | CompressedImage, missed: int, report: StampReport) -> None:
+    def _judge_stream(self) -> None:
+        """Report what the arrivals since the last time say; at leisure, since each image would wait for it."""
         if self._active is None:
             return
-        age = (self.get_clock().now().nanoseconds - stamp_ns(message)) * 1e-9
-        self._statistics.frame_received(missed, None if report.kind == "stamp_zero" else age)
-        self._stream = report
-        if report.kind is not None:
-            self._active.handler.report(report.kind, report.message)
-        if (publishers := self._active.inputs.publishers) > 1:
-            topic = self._active.inputs.image_topic
-            self._active.handler.report("publishers", f"{publishers} publishers on {topic}: leave it to one of them")
+        active, report = self._active, self._active.handler.report
+        arrivals = active.arrivals[:]
+        active.arrivals.clear()
+        for arrival in arrivals:
+            self._stream = active.stamps.add(*arrival)
+            if self._stream.kind is not None:
+                report(self._stream.kind, self._stream.message)
+        if arrivals and active.inputs.publishers > 1:
+            topic = active.inputs.image_topic
+            report("publishers", f"{active.inputs.publishers} publishers on {topic}: leave it to one of them")
 
     def _receive_camera_info(self, message: CameraInfo) -> None:
         if self._active is not None:
@@ -245,6 +246,10 @@ class DepthNode(LifecycleNode):
 
     def _facts(self) -> Mapping[str, str]:
         return {pair.key: pair.value for pair in self._status().values if pair.value}
+
+    def _diagnose(self) -> DiagnosticStatus:
+        self._judge_stream()
+        return self._status()
 
     def _status(self) -> DiagnosticStatus:
         statistics = self._statistics.snapshot()
@@ -309,7 +314,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: is_stopped.set())
     keep_freed_memory()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     use_shipped_fastdds_profile()
     # rclpy's own handlers would shut ROS down under whatever the worker is publishing.
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
