@@ -82,6 +82,10 @@ class Source:
             raise DataError(f"a source of kind {self.kind} has no {', '.join(foreign)}; it has {', '.join(allowed)}")
         if self.split_file is not None and (self.select or self.cameras):
             raise DataError(f"split_file {self.split_file} takes the place of select and cameras: leave these out")
+        if self.exclude_eigen_test and self.kind == "kitti_2015":
+            raise DataError(
+                "KITTI 2015 does not name the drives of its frames: select a list without Eigen's test drives"
+            )
         if self.prefer_proxy and self.proxy is None:
             raise DataError("prefer_proxy without proxy: name the folder that `proxy_depth` wrote")
         if self.repeat < 1:
