@@ -28,6 +28,8 @@ from training.data.sampling import (
     digest,
     seed_everything_for,
 )
+from training.data.shard_files import Shards, read_shards
+from training.data.shards import ShardLoader, ShardSamples
 from training.data.source import Source
 from training.data.unreadable import UnreadableFrames
 from training.errors import DataError
@@ -56,9 +58,11 @@ class DepthData(L.LightningDataModule):
             device, where batches are made without workers (not with min_crop); none reads them whenever needed.
         prefetch: batches that each worker prepares ahead.
         augmentation: flips and colours.
+        shards: folder or URL of what `prepare --shards` wrote; training frames are streamed from there, not from
+            `train`.
 
     Raises:
-        DataError: the input size does not suit the networks, or min_crop is no share.
+        DataError: the input size does not suit the networks, min_crop is no share, or options exclude each other.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class DepthData(L.LightningDataModule):
         cache: Cache = "none",
         prefetch: int = 2,
         augmentation: Augmentation = Augmentation(),
+        shards: str | None = None,
     ) -> None:
         super().__init__()
         if width % 32 or height % 32 or min(width, height) < SMALLEST_SIZE:
@@ -86,8 +91,11 @@ class DepthData(L.LightningDataModule):
             )
         if not 0 < min_crop <= 1:
             raise DataError(f"min_crop is {min_crop}; expected a share of the image, above 0 and at most 1")
+        if shards is not None and (train or stereo or cache != "none"):
+            raise DataError("shards are streamed: leave out train, stereo and cache")
         self.root = Path(root)
-        self.train_sources = train or [Source("kitti_raw")]
+        self.shards = shards
+        self.train_sources = [] if shards is not None else train or [Source("kitti_raw")]
         self.validation_sources = validation or []
         self.width, self.height = width, height
         self.batch_size, self.workers = batch_size, workers
@@ -110,7 +118,13 @@ class DepthData(L.LightningDataModule):
     def unreadable(self) -> UnreadableFrames:
         """Frames that could not be read so far."""
         records = [*self.train_records, *self.validation_records]
-        return UnreadableFrames(len({r.image for source in records for r in source}), report=True)
+        streamed = 0 if self.stream is None else self.stream.targets
+        return UnreadableFrames(streamed + len({r.image for source in records for r in source}), report=True)
+
+    @cached_property
+    def stream(self) -> Shards | None:
+        """The shards that training frames come from."""
+        return None if self.shards is None else read_shards(self.shards)
 
     def setup(self, stage: str) -> None:
         """All processes of a run take the first one's seed."""
@@ -131,6 +145,8 @@ class DepthData(L.LightningDataModule):
         Raises:
             DataError: the frames do not fill one batch, or cannot be trained on.
         """
+        if self.stream is not None:
+            return ShardLoader(self._streamed(self.stream), self._position, self.workers, self.prefetch)
         parts: list[Dataset[Sample]] = []
         for source, records in zip(self.train_sources, self.train_records, strict=True):
             frames = FrameDataset(
@@ -164,6 +180,10 @@ class DepthData(L.LightningDataModule):
 
     def intrinsics_prior(self) -> Intrinsics:
         """Median intrinsics of the training frames: what a model trained on them assumes where no camera is known."""
+        if self.stream is not None:
+            if self.stream.intrinsics is None:
+                raise DataError(f"no frame in {self.shards} has known intrinsics: prepare with a camera")
+            return self.stream.intrinsics
         known = [r.intrinsics for records in self.train_records for r in records if r.intrinsics is not None]
         fx, fy, cx, cy = np.median(known, axis=0).tolist()
         return fx, fy, cx, cy
@@ -188,6 +208,22 @@ class DepthData(L.LightningDataModule):
         """Augment training batches, on the device."""
         training = self.trainer is not None and self.trainer.training
         return self.augmentation(batch) if training else clean_views(batch)
+
+    def _streamed(self, shards: Shards) -> ShardSamples:
+        rank, world_size = self._process()
+        return ShardSamples(
+            shards,
+            self.width,
+            self.height,
+            self.batch_size,
+            self.seed,
+            source_offsets=self.source_offsets,
+            depth=self.depth,
+            known_poses=self.known_poses,
+            min_crop=self.min_crop,
+            rank=rank,
+            world_size=world_size,
+        )
 
     def _process(self) -> tuple[int, int]:
         """Rank of this process, and how many there are."""

@@ -30,17 +30,39 @@ class Shards:
 
     Args:
         base: folder or URL of the shards.
-        names: of the shards.
-        targets: frames that can be targets, of all shards.
+        targets_of: name of each shard -> its frames that can be targets.
         neighbours: how far away a target's sources may be.
         intrinsics: median of the targets', None where none is known.
     """
 
     base: str
-    names: tuple[str, ...]
-    targets: int
+    targets_of: dict[str, int]
     neighbours: int
     intrinsics: Intrinsics | None
+
+    @property
+    def names(self) -> list[str]:
+        """Of the shards."""
+        return list(self.targets_of)
+
+    @property
+    def targets(self) -> int:
+        """Frames that can be targets, of all shards."""
+        return sum(self.targets_of.values())
+
+    def clips(self, name: str) -> Iterator[ShardClip]:
+        """The clips of one shard.
+
+        Raises:
+            DataError: the shard cannot be reached, is cut off or damaged.
+        """
+        url = self.url(name)
+        left = self.targets_of[name]
+        for clip in _read_clips(url):
+            left -= sum(record.is_target for record in clip.records)
+            yield clip
+        if left:
+            raise DataError(f"shard {url} ends early: {left} frames are missing; copy it again")
 
     def url(self, name: str) -> str:
         """Where a shard is."""
@@ -57,21 +79,16 @@ def read_shards(base: str) -> Shards:
     try:
         with webdataset.gopen(url) as file:
             content = json.loads(file.read())
-        names = tuple(content["shards"])
-        if content["format"] != FORMAT or not all(_SHARD_NAME.fullmatch(name) for name in names):
+        targets_of = {name: int(count) for name, count in content["shards"].items()}
+        if content["format"] != FORMAT or not all(map(_SHARD_NAME.fullmatch, targets_of)):
             raise ValueError("another format")
         intrinsics = None if content["K"] is None else cast(Intrinsics, tuple(map(float, content["K"])))
-        return Shards(base, names, int(content["targets"]), int(content["neighbours"]), intrinsics)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Shards(base, targets_of, int(content["neighbours"]), intrinsics)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{url} cannot be read ({error}): expected what `prepare --shards` writes") from error
 
 
-def read_clips(url: str) -> Iterator[ShardClip]:
-    """The clips of one shard.
-
-    Raises:
-        DataError: the shard cannot be reached, is cut off or damaged.
-    """
+def _read_clips(url: str) -> Iterator[ShardClip]:
     try:
         for sample in webdataset.tarfile_samples([{"url": url}]):
             yield ShardClip.parse(sample)

@@ -18,7 +18,7 @@ from depth_node.errors import DepthNodeError
 from training.data.dataset import FrameDataset
 from training.data.sample import Batch, Sample
 from training.data.sampling import LateDataLoader, Position, ReadableSamples
-from training.data.shard_files import ShardClip, Shards, read_clips
+from training.data.shard_files import ShardClip, Shards
 from training.data.unreadable import UnreadableFrames
 from training.errors import DataError, FrameError
 
@@ -121,7 +121,7 @@ class ShardSamples(IterableDataset["Sample | DepthNodeError"]):
 
     def _targets(self, names: Sequence[str], draw: np.random.Generator) -> Iterator[_Target]:
         for name in names:
-            for clip in read_clips(self.shards.url(name)):
+            for clip in self.shards.clips(name):
                 samples = _clip_samples(clip, self._options)
                 if samples is not None:
                     yield from (_Target(samples, i, int(draw.integers(2**63))) for i in range(len(samples)))

@@ -11,13 +11,16 @@ from typing import Literal
 from training.command_line import run_function
 from training.errors import DataError
 from training.prepare.bags import BagOptions
-from training.prepare.format import claim_output, write_atomically
+from training.prepare.format import INDEX_FILE, claim_output, write_atomically
 from training.prepare.frames import FrameStream, PrepareOptions
+from training.prepare.progress import Outcome
 from training.prepare.recordings import INTERRUPTED, exit_code, prepare_recordings
 from training.prepare.shards import write_shards
 from training.prepare.sources import Kind, OpenedSource, SourceOptions, open_source
 
 MISSING_FILE = "missing.txt"
+
+SHOWN = 5
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ def prepare(
     motion_topic: str | None = None,
     lidar_topic: str | None = None,
     lidar_tolerance: float = 0.05,
-    shards: int = 0,
+    shards: float = 0,
     jobs: int = 0,
     ray: str | None = None,
 ) -> int:
@@ -108,6 +111,7 @@ def prepare(
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here")
         return INTERRUPTED
+    _report_unreadable(outcomes, output)
     code = exit_code(outcomes)
     if shards and code != 2:
         write_shards(output, shards)
@@ -131,9 +135,20 @@ def _report(opened: Sequence[OpenedSource], output: Path) -> None:
     lines = []
     for source in opened:
         left_out = f", {len(source.excluded)} of Eigen's test drives left out" if source.excluded else ""
-        print(f"{source.missing.root}: {source.kind}, {len(source.streams)} sequences{left_out}")
+        count = len(source.streams)
+        print(f"{source.missing.root}: {source.kind}, {count} sequence{'s' * (count != 1)}{left_out}")
         source.missing.warn(logger)
         lines += [f"{kind}\t{path}" for kind, paths in source.missing.paths.items() for path in paths]
     if lines:
         write_atomically(output / MISSING_FILE, ("\n".join(lines) + "\n").encode())
         logger.warning("all %d missing files are listed in %s", len(lines), output / MISSING_FILE)
+
+
+def _report_unreadable(outcomes: Sequence[Outcome], output: Path) -> None:
+    for outcome in outcomes:
+        unreadable = outcome.summary.unreadable if outcome.summary else ()
+        for reason in unreadable[:SHOWN]:
+            logger.warning("%s: left out: %s", outcome.name, reason)
+        if len(unreadable) > SHOWN:
+            index = output / outcome.name / INDEX_FILE
+            logger.warning("%s: and %d more, listed in %s", outcome.name, len(unreadable) - SHOWN, index)

@@ -61,7 +61,7 @@ def clips(records: Sequence[FrameRecord], length: int = CLIP_LENGTH, neighbours:
     return result
 
 
-def write_shards(prepared: Path, megabytes: int) -> Path:
+def write_shards(prepared: Path, megabytes: float) -> Path:
     """Pack all frames of an output of `prepare`; returns the folder of the shards.
 
     Shards that are there already are kept, so that a stopped run goes on.
@@ -69,11 +69,11 @@ def write_shards(prepared: Path, megabytes: int) -> Path:
     Raises:
         DataError: there are no frames, or the folder holds shards of other frames.
     """
-    if megabytes < 1:
-        raise DataError(f"shards of {megabytes} MB: expected 1 or more")
+    if not megabytes > 0:
+        raise DataError(f"shards of {megabytes} MB: expected more than none")
     found = clips(read_prepared(prepared))
     order = np.random.default_rng(0).permutation(len(found))
-    parts = list(_split_by_size([found[i] for i in order], megabytes * 1_000_000))
+    parts = list(_split_by_size([found[i] for i in order], megabytes * 1e6))
     folder = prepared / SHARDS_FOLDER
     folder.mkdir(exist_ok=True)
     content = (json.dumps(_summary(parts), indent=2) + "\n").encode()
@@ -113,7 +113,7 @@ def _files(record: FrameRecord) -> dict[str, Path]:
     return files
 
 
-def _split_by_size(found: Sequence[Clip], most: int) -> Iterator[list[Clip]]:
+def _split_by_size(found: Sequence[Clip], most: float) -> Iterator[list[Clip]]:
     part: list[Clip] = []
     size = 0
     for clip in found:
