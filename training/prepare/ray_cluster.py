@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,9 +90,11 @@ def _connected(address: str, workers: int) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if address == LOCAL:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=True, logging_level=logging.WARNING)
+            # Workers find what this process finds, wherever it was started.
+            paths = {"env_vars": {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}}
+            ray.init(num_cpus=workers, include_dashboard=False, logging_level=logging.WARNING, runtime_env=paths)
         else:
-            ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+            ray.init(address=address, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DataError(f"no Ray cluster at {address} ({error}); start one with `ray start --head`") from error
     return ray
