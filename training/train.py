@@ -120,8 +120,9 @@ class TrainingCLI(LightningCLI):
         """
         folder = self.config.runs.resolve()
         if self.config.resume is not None:
-            version = self.config.resume.resolve().parent.parent
-            if version.parent == folder / self.config.name:
+            checkpoints = self.config.resume.resolve().parent
+            version = checkpoints.parent
+            if (version.parent, checkpoints.name) == (folder / self.config.name, "checkpoints"):
                 return TensorBoardLogger(folder, self.config.name, version.name, purge_step=self.resumed_step)
         return TensorBoardLogger(folder, name=self.config.name)
 
@@ -171,11 +172,13 @@ def _say_things_once() -> None:
     """Leave Lightning's messages to the root logger, without those that no user can do anything about."""
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    warnings.filterwarnings(
-        "ignore", "The dirpath has changed from"
-    )  # a run that goes on elsewhere has a best of its own
-    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch")  # DepthData can
+    for message in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+        "The dirpath has changed from",  # a run that goes on elsewhere has a best of its own
+        "Checkpoint directory .* exists and is not empty",  # it goes on there
+        "You're resuming from a checkpoint that ended before the epoch",  # DepthData can
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

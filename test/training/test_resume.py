@@ -23,6 +23,8 @@ from training.checkpoints import read_checkpoint
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
     pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
 ]
 
@@ -82,8 +84,8 @@ def whole(recipe: Path, runs: Path) -> Path:
     kept = runs / "run" / "version_0" / "kept"
     save = AtomicCheckpointIO.save_checkpoint
 
-    def save_and_copy(files: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str, options: Any = None) -> None:
-        save(files, checkpoint, path, options)
+    def save_and_copy(files: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str, **options: Any) -> None:
+        save(files, checkpoint, path, **options)
         kept.mkdir(parents=True, exist_ok=True)
         number = len(list(kept.iterdir()))
         shutil.copy(path, kept / f"{number:02d}_step_{checkpoint['global_step']}_{Path(path).name}")
@@ -171,9 +173,9 @@ def test_a_killed_run_goes_on_to_the_last_bit(whole: Path, recipe: Path, runs: P
     assert best[0] == best[1]
 
 
-@pytest.mark.parametrize("name", ["step_4_last", "step_6_best", "step_6_last", "step_9_last"])
+@pytest.mark.parametrize("name", ["step_4_last", "step_6_best", "step_6_last"])
 def test_a_run_goes_on_from_any_checkpoint(whole: Path, recipe: Path, runs: Path, name: str) -> None:
-    """In mid-epoch, after validation, after the epoch, and in mid-epoch again; in a folder of its own from a copy."""
+    """In mid-epoch, after validation, after the epoch; from a copy, in a folder of its own."""
     chosen = next(path for path in (whole / "kept").iterdir() if path.stem.endswith(name))
     train(recipe, "--resume", str(chosen))
     step = read_checkpoint(chosen)["global_step"]

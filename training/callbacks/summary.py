@@ -25,7 +25,7 @@ class StepSummary(Callback):
             rule += f", {optimization.learning_rate:g} for {optimization.base_samples}"
         samples = samples_per_step(trainer)
         logger.info(
-            "%d samples per step: batch %d x %d processes x %d accumulated; learning rate %g (%s), now %g",
+            "%d samples per step: %d (batch) x %d (processes) x %d (accumulated); learning rate %g (%s), now %g",
             *(samples, samples // (trainer.world_size * trainer.accumulate_grad_batches)),
             *(trainer.world_size, trainer.accumulate_grad_batches, optimization.rate(samples), rule),
             trainer.optimizers[0].param_groups[0]["lr"],
