@@ -24,11 +24,10 @@ TIE_BREAK_NOISE = 1e-5
 class Reprojection:
     """What one depth map explains of its target image.
 
-    loss: scalar. depth: [B, 1, H, W] metres. warped: [B, N, 3, H, W], the sources as the target camera would see them.
+    depth: [B, 1, H, W] metres. warped: [B, N, 3, H, W], the sources as the target camera would see them.
     error: [B, 1, H, W], infinite where no source sees the pixel. mask: bool [B, 1, H, W], the pixels that train.
     """
 
-    loss: Tensor
     depth: Tensor
     warped: Tensor
     error: Tensor
@@ -76,51 +75,33 @@ def photometric_reprojection_loss(
         minimum: per pixel the best source counts; otherwise the mean of the sources.
         automask: pixels which unwarped sources explain better do not train (a still camera, a car at our own speed).
     """
-    identity = _combine(photometric_error(sources, image.unsqueeze(1)), minimum)
-    scales: list[Reprojection] = []
-    roughness: list[Tensor] = []
-    for scale, disparity in enumerate(d.to(image.dtype) for d in disparities):
-        full_size = F.interpolate(disparity, image.shape[-2:], mode="bilinear", align_corners=False)
-        depth = disparity_to_depth(full_size, min_depth, max_depth)
-        scales.append(reproject(depth, image, sources, intrinsics, T_source_target, identity, minimum, automask))
-        resized_image = F.interpolate(image, disparity.shape[-2:], mode="area")
-        roughness.append(smoothness / 2**scale * edge_aware_smoothness(disparity, resized_image))
-    photometric = torch.stack([s.loss for s in scales]).mean()
-    smooth = torch.stack(roughness).mean()
-    return photometric + smooth, ReprojectionDiagnostics(photometric.detach(), smooth.detach(), _detached(scales[0]))
-
-
-def reproject(
-    depth: Tensor,
-    image: Tensor,
-    sources: Tensor,
-    intrinsics: Tensor,
-    T_source_target: Tensor,
-    identity: Tensor,
-    minimum: bool,
-    automask: bool,
-) -> Reprojection:
-    """Photometric error of the sources warped by depth [B, 1, H, W]; identity [B, 1, H, W] is that without warping.
-
-    A pixel that no source sees, or that the auto-mask takes out, enters the loss with its identity error, a constant.
-    """
-    warped, visible = warp(sources, depth.unsqueeze(1), intrinsics.unsqueeze(1), T_source_target)
-    errors = photometric_error(warped, image.unsqueeze(1))
+    disparities = [disparity.to(image.dtype) for disparity in disparities]
+    full_size = [F.interpolate(d, image.shape[-2:], mode="bilinear", align_corners=False) for d in disparities]
+    # All scales at once, [B, S, N, ...]: a quarter of the operations, and the target's statistics but once.
+    depth = disparity_to_depth(torch.stack(full_size, dim=1), min_depth, max_depth)
+    warped, visible = warp(
+        sources.unsqueeze(1), depth.unsqueeze(2), intrinsics[:, None, None], T_source_target.unsqueeze(1)
+    )
+    errors = photometric_error(warped, image[:, None, None])
     error = _combine(errors.masked_fill(~visible, torch.inf), minimum)
+    identity = _combine(photometric_error(sources, image.unsqueeze(1)), minimum).unsqueeze(1)
     # Noise decides between equal errors, as where nothing moves and nothing has texture.
-    noisy = identity + TIE_BREAK_NOISE * torch.randn_like(identity)
-    mask = error < noisy if automask else error.isfinite()
-    return Reprojection(torch.where(mask, error, identity).mean(), depth, warped, error, mask)
+    mask = error < identity + TIE_BREAK_NOISE * torch.randn_like(error) if automask else error.isfinite()
+    # A pixel that does not train enters the loss with its identity error, a constant.
+    photometric = torch.where(mask, error, identity).mean()
+    roughness = [
+        edge_aware_smoothness(d, F.interpolate(image, d.shape[-2:], mode="area")) / 2**scale
+        for scale, d in enumerate(disparities)
+    ]
+    smooth = smoothness * torch.stack(roughness).mean()
+    finest = Reprojection(*(maps[:, 0].detach() for maps in (depth, warped, error, mask)))
+    return photometric + smooth, ReprojectionDiagnostics(photometric.detach(), smooth.detach(), finest)
 
 
 def _combine(errors: Tensor, minimum: bool) -> Tensor:
-    """One error [B, 1, H, W] of errors [B, N, 1, H, W], infinite where a source does not see the pixel."""
+    """One error [..., 1, H, W] of errors [..., N, 1, H, W], infinite where a source does not see the pixel."""
     if minimum:
-        return errors.amin(dim=1)
+        return errors.amin(dim=-4)
     seen = errors.isfinite()
-    total = torch.where(seen, errors, 0.0).sum(dim=1)
-    return torch.where(seen.any(dim=1), total / seen.sum(dim=1).clamp(min=1), torch.inf)
-
-
-def _detached(r: Reprojection) -> Reprojection:
-    return Reprojection(r.loss.detach(), r.depth.detach(), r.warped.detach(), r.error.detach(), r.mask)
+    total = torch.where(seen, errors, 0.0).sum(dim=-4)
+    return torch.where(seen.any(dim=-4), total / seen.sum(dim=-4).clamp(min=1), torch.inf)
