@@ -37,7 +37,7 @@ DISTORTION = {
 logger = logging.getLogger(__name__)
 
 
-def read_tum(root: Path, camera: int = 1) -> list[FrameRecord]:
+def read_tum(root: Path, camera: int = 1, is_rectified_later: bool = False) -> list[FrameRecord]:
     """Frames of one TUM RGB-D sequence with depth and pose.
 
     Frame numbers count 1/30 s, so that a dropped frame leaves a gap. Poses are interpolated at the time of the image.
@@ -45,6 +45,7 @@ def read_tum(root: Path, camera: int = 1) -> list[FrameRecord]:
     Args:
         root: folder of the sequence.
         camera: the Kinect: 1, 2 or 3, for freiburg1, freiburg2 or freiburg3.
+        is_rectified_later: the caller undoes the lens distortion, about which there is a warning otherwise.
 
     Raises:
         DataError: nothing was found; files that are missing among others are logged instead.
@@ -54,7 +55,7 @@ def read_tum(root: Path, camera: int = 1) -> list[FrameRecord]:
     associations = root / "associations.txt"
     if not associations.is_file():
         raise DataError(f"no {associations}: expected {LAYOUT}")
-    if any(DISTORTION[camera]):
+    if any(DISTORTION[camera]) and not is_rectified_later:
         logger.warning("TUM %s: lens distortion %s is left in the images", root.name, DISTORTION[camera])
     missing = MissingFiles("TUM", root)
     trajectory = _trajectory(root / "groundtruth.txt", missing)

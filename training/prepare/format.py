@@ -1,6 +1,6 @@
 """The prepared format on disk, and the log by which a killed preparation goes on.
 
-    ROOT/prepared.json                  how the frames were made; the same for all sequences
+    ROOT/prepared.json                  how the images were made; the same for all sequences
     ROOT/SEQUENCE/index.jsonl           header, then one line for each frame of the recording, as they were read
     ROOT/SEQUENCE/0000000012.jpg        frame 12 (or .png): uint8 RGB at the size that prepared.json and the header name
     ROOT/SEQUENCE/0000000012.depth.png  uint16, metres times 256, 0 = none; where there is depth
@@ -24,6 +24,8 @@ from training.prepare.frames import PrepareOptions, PrepareSummary
 FORMAT = 1
 OPTIONS_FILE = "prepared.json"
 INDEX_FILE = "index.jsonl"
+
+_OPTIONS_OF_IMAGES = ("width", "height", "format", "quality", "chroma", "rectify")
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,23 @@ class KeptFrame:
 
 @dataclass(frozen=True)
 class Header:
-    """First line of an index: what the sequence is made from, and the size of its images, which K belongs to."""
+    """First line of an index.
+
+    Args:
+        source: what the sequence is made from.
+        width: of its images in pixels, which K belongs to.
+        height: of its images in pixels.
+        suffix: of its images' names.
+        keep_still: frames were kept in which the camera did not move.
+        max_gap: seconds at which the sequence was split.
+    """
 
     source: str
     width: int
     height: int
     suffix: str
+    keep_still: bool
+    max_gap: float
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,7 @@ class IndexWriter:
         self.index = read_index(self.path) or Index(header)
         if self.index.header != header:
             raise DataError(
-                f"{folder} was prepared from {self.index.header.source}, and this is {header.source}:"
+                f"{folder} was prepared with {_differences(self.index.header, header)}:"
                 " choose another output, or delete that folder"
             )
 
@@ -161,13 +174,13 @@ class IndexWriter:
 
 
 def claim_output(output: Path, options: PrepareOptions) -> None:
-    """Write down how the frames of `output` are made, or check that it is as before.
+    """Write down how the images of `output` are made, or check that it is as before.
 
     Raises:
         DataError: the folder holds frames that were made otherwise.
     """
     path = output / OPTIONS_FILE
-    wanted = {"format": FORMAT, **asdict(options)}
+    wanted = {"version": FORMAT, **{name: getattr(options, name) for name in _OPTIONS_OF_IMAGES}}
     if not path.is_file():
         output.mkdir(parents=True, exist_ok=True)
         write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
@@ -193,6 +206,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"{path} cannot be written ({error.strerror}): make room or choose another output, then run the same"
             " command again; it goes on where it stopped"
         ) from error
+
+
+def _differences(there: Header, wanted: Header) -> str:
+    """What of two headers is not the same."""
+    before, after = asdict(there), asdict(wanted)
+    return ", ".join(f"{name} {before[name]}, not {after[name]}" for name in before if before[name] != after[name])
 
 
 def image_file(folder: Path, index: int, suffix: str) -> Path:

@@ -76,7 +76,7 @@ class FrameStream(Protocol):
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How prepared frames are made. All frames of one output share them.
+    """How prepared frames are made. All images of one output are alike: only the last two may differ by sequence.
 
     Args:
         width: width of the prepared images in pixels; that of the training.

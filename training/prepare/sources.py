@@ -139,7 +139,8 @@ def _kitti_raw(path: Path, options: SourceOptions, missing: MissingFiles) -> lis
 
     def stream(name: str, frames: Sequence[FrameRecord]) -> RecordStream:
         drive = frames[0].image.parents[2]
-        return RecordStream(name, str(drive), frames, oxts=drive / "oxts" if (drive / "oxts").is_dir() else None)
+        source = _described(frames[0].image.parents[1], listed=listed, depth=depth)
+        return RecordStream(name, source, frames, oxts=drive / "oxts" if (drive / "oxts").is_dir() else None)
 
     return _by_sequence(records, stream)
 
@@ -157,7 +158,10 @@ def _kitti_odometry(path: Path, options: SourceOptions, missing: MissingFiles) -
     cameras = options.cameras or ["image_2", "image_0"]
     selected, listed = options.select or None, options.split_file
     records = read_kitti_odometry(path, selected, cameras, listed, neighbours=1, missing=missing)
-    return _by_sequence(records, lambda name, frames: RecordStream(name, str(frames[0].image.parent), frames))
+    return _by_sequence(
+        records,
+        lambda name, frames: RecordStream(name, _described(frames[0].image.parent, listed=listed), frames),
+    )
 
 
 def _kitti_2015(path: Path, options: SourceOptions, missing: MissingFiles) -> list[FrameStream]:
@@ -170,7 +174,7 @@ def _kitti_2015(path: Path, options: SourceOptions, missing: MissingFiles) -> li
 def _tum(path: Path, options: SourceOptions, _: MissingFiles) -> list[FrameStream]:
     ideal, coefficients = CAMERAS[options.freiburg], DISTORTION[options.freiburg]
     lens = PinholeCamera(ideal.width, ideal.height, ideal.fx, ideal.fy, ideal.cx, ideal.cy, "plumb_bob", coefficients)
-    records = read_tum(path, options.freiburg)
+    records = read_tum(path, options.freiburg, is_rectified_later=True)
     return _by_sequence(records, lambda name, frames: RecordStream(name, str(path), frames, lens=lens))
 
 
@@ -182,7 +186,11 @@ def _synthetic(path: Path, options: SourceOptions, _: MissingFiles) -> list[Fram
 def _folder(path: Path, options: SourceOptions, _: MissingFiles) -> list[FrameStream]:
     lens = _lens(options)
     records = read_folder(path, rate=options.rate)
-    return _by_sequence(records, lambda name, frames: RecordStream(name, str(frames[0].image.parent), frames, lens))
+
+    def stream(name: str, frames: Sequence[FrameRecord]) -> RecordStream:
+        return RecordStream(name, _described(frames[0].image.parent, rate=options.rate, camera=lens), frames, lens)
+
+    return _by_sequence(records, stream)
 
 
 def _video(path: Path, options: SourceOptions, _: MissingFiles) -> list[FrameStream]:
@@ -215,6 +223,11 @@ _OPENERS: dict[Kind, Callable[[Path, SourceOptions, MissingFiles], list[FrameStr
     "folder": _folder,
     "bag": _bag,
 }
+
+
+def _described(folder: Path, **parts: object) -> str:
+    """A source's name: its folder, and what else decides what comes of it."""
+    return " ".join([str(folder), *(f"{name} {value}" for name, value in parts.items() if value is not None)])
 
 
 def _by_sequence(

@@ -38,8 +38,8 @@ class VideoStream:
 
     @property
     def source(self) -> str:
-        """The file."""
-        return str(self.path)
+        """The file, and its camera: frames that were prepared without one are others."""
+        return str(self.path) if self.camera is None else f"{self.path} camera {self.camera}"
 
     @property
     def expected_frames(self) -> int | None:

@@ -40,7 +40,14 @@ def prepare_stream(
     """
     claim_output(output, options)
     folder = _sequence_folder(output, stream.name)
-    header = Header(stream.source, options.width, options.height, f".{options.format}")
+    header = Header(
+        stream.source,
+        options.width,
+        options.height,
+        f".{options.format}",
+        keep_still=options.keep_still,
+        max_gap=options.max_gap,
+    )
     with IndexWriter(folder, header) as log:
         if not log.index.is_complete:
             _Writer(folder, options, log).run(stream, progress)
@@ -73,16 +80,18 @@ class _Writer:
             self._log.unreadable(position, f"{frame.name}: {frame.reason}")
             return
         thumbnail = motion_thumbnail(frame.rgb)
-        if self._is_still(thumbnail):
+        if self._is_still(frame.stamp_ns, thumbnail):
             self._log.still(position)
             return
         self._previous = self._write(position, frame)
         self._previous_thumbnail = thumbnail
         self._log.kept(self._previous)
 
-    def _is_still(self, thumbnail: NDArray[np.uint8]) -> bool:
-        if self._options.keep_still or self._previous_thumbnail is None:
+    def _is_still(self, stamp_ns: int, thumbnail: NDArray[np.uint8]) -> bool:
+        if self._options.keep_still or self._previous is None or self._previous_thumbnail is None:
             return False
+        if stamp_ns <= self._previous.stamp_ns:
+            return False  # it does not come after that frame
         return image_motion(self._previous_thumbnail, thumbnail) < STILL_MOTION
 
     def _write(self, position: int, frame: RawFrame) -> KeptFrame:

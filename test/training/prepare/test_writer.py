@@ -123,6 +123,10 @@ def test_longer_gaps_can_be_borne(tmp_path: Path) -> None:
     assert prepare_stream(Stream(varied()), tmp_path, replace(OPTIONS, max_gap=2.7)).gaps == 0
 
 
+def test_frames_that_do_not_follow_each_other_may_look_the_same(tmp_path: Path) -> None:
+    assert prepare_stream(Stream([frame(0, 0), frame(0, 0)]), tmp_path, OPTIONS).written == 2
+
+
 def test_stamps_that_do_not_ascend_split(tmp_path: Path) -> None:
     assert prepare_stream(Stream([frame(0, 5), frame(9, 5), frame(18, 4)]), tmp_path, OPTIONS).gaps == 2
 
@@ -220,7 +224,8 @@ def test_distortion_is_undone_or_said(tmp_path: Path, caplog: pytest.LogCaptureF
     ("options", "stream", "message"),
     [
         (replace(OPTIONS, width=64), Stream([]), "prepared with width 128, not 64"),
-        (OPTIONS, Stream([], source="elsewhere"), "prepared from somewhere, and this is elsewhere"),
+        (OPTIONS, Stream([], source="elsewhere"), "prepared with source somewhere, not elsewhere"),
+        (replace(OPTIONS, keep_still=True), Stream([]), "prepared with keep_still False, not True"),
         (OPTIONS, Stream([], name="../out"), r"a sequence cannot be called '\.\./out'"),
         (OPTIONS, Stream([], name="."), r"a sequence cannot be called '\.'"),
     ],
