@@ -126,8 +126,8 @@ def _loss_report(kind: StampFault, where: str, share: float, lost_share: float) 
     return StampReport(
         kind,
         f"{share:.0%} of the recent images were lost {where}: large images need a large shared-memory segment in every "
-        "process (Fast DDS: FASTRTPS_DEFAULT_PROFILES_FILE=config/fastdds.xml), reliable QoS at both ends, or a lower "
-        "rate",
+        "process (Fast DDS: FASTRTPS_DEFAULT_PROFILES_FILE=config/fastdds.xml), reliable QoS at both ends, or, on a "
+        "machine that is fully at work, a lower rate",
         lost_share,
     )
 
