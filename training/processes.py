@@ -6,10 +6,15 @@ import torch
 from torch import Tensor, distributed
 
 
+def process_count() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """float32, the mean over all processes; where there is one, the value as it is."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if process_count() == 1:
         return value
     total = value.to(torch.float32, copy=True)
     distributed.all_reduce(total)
-    return total / distributed.get_world_size()
+    return total / process_count()

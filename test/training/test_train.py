@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,18 @@ def test_a_wrong_checkpoint_is_refused_before_anything_is_read(
 def test_data_that_are_not_there(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(recipe, "--data.root", "/nowhere") == 2
     assert "train: /nowhere has no synthetic drives" in capsys.readouterr().err
+
+
+def test_a_damaged_frame_of_few_ends_the_run(
+    recipe: Path, tmp_path: Path, streets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(streets, tmp_path / "streets")
+    damaged = sorted((root / "street_0" / "image").iterdir())[1]
+    damaged.write_bytes(b"no image")
+    assert run(recipe, "--data.root", str(root)) == 2
+    error = capsys.readouterr().err
+    assert "train: 1 of 8 frames cannot be read, more than 1%: fetch or export them again" in error
+    assert f"\n  {damaged} cannot be decoded" in error
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from training.evaluation.metrics import depth_metrics, garg_crop, median_scale
+from training.processes import process_count
 
 MAX_DEPTH = 80.0
 
@@ -17,7 +18,9 @@ def log_validation(task: L.LightningModule, name: str, value: Tensor | float, im
     The first loader's curve has the plain name, by which checkpoints are chosen.
     """
     several = dataloader_idx > 0
-    task.log(name, value, batch_size=images, prog_bar=True, sync_dist=True, add_dataloader_idx=several)
+    # Lightning takes the processes' mean of the number of images for an integer: make it one.
+    weight = images * process_count()
+    task.log(name, value, batch_size=weight, prog_bar=True, sync_dist=True, add_dataloader_idx=several)
 
 
 def log_abs_rel(task: L.LightningModule, inverse_depth: Tensor, depth: Tensor, dataloader_idx: int) -> None:
