@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
 from gradients import step_and_validate
+from training.data.depth_files import read_png16
 from training.data.synthetic import DriveOptions, write_street_drive
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -19,9 +21,13 @@ SCRIPT = REPOSITORY / "test" / "support" / "gradients.py"
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Path:
-    """Five frames, with sky, so that frames have depth in different shares."""
+    """Five frames of which different shares have depth, so that the processes' batches do not weigh the same."""
     root = tmp_path / "data"
     write_street_drive(root / "street", 4, DriveOptions(width=96, height=64, frames=5, step=1.0))
+    for index, path in enumerate(sorted((root / "street" / "depth").iterdir())):
+        depth = read_png16(path)
+        depth[: 12 * index] = 0
+        cv2.imwrite(str(path), depth)
     return root
 
 
