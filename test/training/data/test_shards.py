@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from depth_node.camera import PinholeCamera
 from training.data.dataset import FrameDataset
+from training.data.module import DepthData
 from training.data.prepared import read_prepared
 from training.data.records import FrameRecord
 from training.data.sample import Batch
 from training.data.sampling import Position
 from training.data.shard_files import read_shards
 from training.data.shards import ShardLoader, ShardSamples
+from training.data.source import Source
 from training.errors import DataError
 from training.prepare.frames import PrepareOptions, RawFrame
 from training.prepare.shards import CLIP_LENGTH, clips, write_shards
@@ -228,6 +230,16 @@ def test_frames_without_what_the_recipe_needs_end_the_run(tmp_path: Path) -> Non
     write_shards(tmp_path, 1)
     with pytest.raises(DataError, match=r"no frame of 000000\.tar in .* has what the recipe needs"):
         batches(samples(tmp_path, batch_size=1))
+
+
+def test_training_data_from_shards(prepared: Path) -> None:
+    data = DepthData(Path(), width=64, height=64, batch_size=4, workers=0, shards=str(prepared / "shards"))
+    loader = data.train_dataloader()
+    assert len(loader) == sum(LENGTHS.values()) // 4
+    assert next(iter(loader)).sources.shape == (4, 2, 3, 64, 64)
+    assert data.intrinsics_prior() == pytest.approx(CAMERA.normalized())
+    with pytest.raises(DataError, match="leave out train, stereo and cache"):
+        DepthData(Path(), train=[Source("prepared")], shards=str(prepared / "shards"))
 
 
 @pytest.mark.parametrize(

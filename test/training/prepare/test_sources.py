@@ -14,6 +14,7 @@ from depth_node.calibration_file import write_calibration
 from depth_node.camera import PinholeCamera
 from training.data.prepared import read_prepared
 from training.errors import DataError
+from training.prepare.format import INDEX_FILE, read_index
 from training.prepare.frames import FrameStream, PrepareOptions, RawFrame, UnreadableFrame
 from training.prepare.sources import Kind, SourceOptions, detect_kind, open_source
 from training.prepare.writer import prepare_stream
@@ -185,6 +186,17 @@ def test_real_drive_has_the_calibrations_k_and_the_recorded_stamps(drive: tuple[
     for record, number in zip(records, numbers, strict=True):
         moment = datetime.fromisoformat(times[number][:26]).replace(tzinfo=timezone.utc)
         assert abs(record.stamp_ns / 1e9 - moment.timestamp()) < 2e-6
+
+
+def test_real_speed_is_that_of_the_motion_data(drive: tuple[Path, Path]) -> None:
+    source, output = drive
+    index = read_index(output / source.name / "image_02" / INDEX_FILE)
+    assert index is not None
+    speeds = [frame.speed for frame in index.kept]
+    assert speeds[5] is None  # its file is not there
+    for number, speed in enumerate(speeds[:5]):
+        north, east, _, _, up = map(float, (source / "oxts/data" / f"{number:010d}.txt").read_text().split()[6:11])
+        assert speed == pytest.approx((north**2 + east**2 + up**2) ** 0.5, rel=0.01)  # the same in another frame
 
 
 def test_real_images_are_area_means(drive: tuple[Path, Path]) -> None:

@@ -1,0 +1,82 @@
+"""Prepared frames as records: what is missing, unfinished or asked for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depth_node.camera import PinholeCamera
+from training.data.dataset import FrameDataset
+from training.data.depth_files import DepthPng
+from training.data.prepared import read_prepared
+from training.data.source import Source
+from training.errors import DataError
+from training.prepare.frames import PrepareOptions, RawFrame
+from training.prepare.writer import prepare_stream
+
+CAMERA = PinholeCamera(64, 64, 50.0, 51.0, 30.0, 32.0)
+
+
+class Noise:
+    """A recording of noise with depth."""
+
+    source, expected_frames = "noise", 6
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def frames(self, first: int) -> Iterator[RawFrame]:
+        for index in range(first, 6):
+            rgb = np.random.default_rng(index).integers(0, 256, (64, 64, 3), np.uint8)
+            yield RawFrame(rgb, index * 100_000_000, CAMERA, np.full((64, 64), 2.0 + index, np.float32))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("day/a", "b"):
+        prepare_stream(Noise(name), tmp_path, PrepareOptions(64, 64))
+    return tmp_path
+
+
+def test_records_make_samples(root: Path) -> None:
+    records = Source("prepared").read(root)
+    assert [record.name for record in records[5:7]] == ["b/000/0000000005", "day/a/000/0000000000"]
+    frames = FrameDataset(records, 64, 64, source_offsets=(-1, 1), depth=True)
+    assert len(frames) == 8
+    sample = frames[0]
+    assert sample.depth is not None
+    assert sample.depth.unique().tolist() == [3.0]
+    assert sample.intrinsics.tolist() == pytest.approx(CAMERA.normalized())
+
+
+def test_sequences_by_name(root: Path) -> None:
+    assert {record.sequence for record in Source("prepared", select=["day/a"]).read(root)} == {"day/a/000"}
+    with pytest.raises(DataError, match="has no sequence c; it has b, day/a"):
+        read_prepared(root, ["c"])
+
+
+def test_missing_files_are_counted_and_leave_gaps(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "b" / "0000000002.jpg").unlink()
+    (root / "b" / "0000000004.depth.png").unlink()
+    records = read_prepared(root, ["b"])
+    assert [record.index for record in records] == [0, 1, 3, 4, 5]
+    assert [record.depth is None for record in records] == [False, False, False, True, False]
+    assert records[0].depth == DepthPng(root / "b" / "0000000000.depth.png")
+    assert "1 missing (image): b/0000000002.jpg" in caplog.text
+    assert "1 missing (depth): b/0000000004.depth.png" in caplog.text
+
+
+def test_unfinished_sequence_is_read_and_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index = root / "b" / "index.jsonl"
+    lines = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(lines[:4]) + lines[4][:20])
+    assert len(read_prepared(root, ["b"])) == 3
+    assert "was not prepared to its end" in caplog.text
+
+
+def test_folder_without_prepared_frames_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no prepared frames in .*training prepare"):
+        read_prepared(tmp_path)
