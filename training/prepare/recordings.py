@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.prepare.format import claim_output
 from training.prepare.frames import FrameStream, PrepareOptions
 from training.prepare.parallel import Task, prepare_in_processes
 from training.prepare.progress import Outcome, ProgressBars
@@ -27,9 +28,10 @@ def prepare_recordings(
         ray: address of a Ray cluster, or `local` to start one of `workers` here; None for processes on this machine.
 
     Raises:
-        DataError: Ray is not installed, or there is no such cluster.
+        DataError: the output holds frames that were made otherwise, Ray is not installed, or there is no such cluster.
         KeyboardInterrupt: once the workers have ended.
     """
+    claim_output(output, options)  # here, not by all processes at once
     tasks = [Task(stream, output.resolve(), options) for stream in streams]
     workers = workers or os.cpu_count() or 1
     with ProgressBars() as bars:
