@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rclpy.node import Node
@@ -11,6 +11,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from depth_node.input_stream import StampMonitor
 
 COMPRESSED = "/compressed"
 
@@ -36,8 +38,11 @@ class Inputs:
         self._receive_image = receive_image
         self._image_type = CompressedImage if image_transport == "compressed" else Image
         self.image_topic = image_topic(node.resolve_topic_name("image"), image_transport)
-        self.publishers = 0  # of the images, at the last one
+        self.lost_share = 0.0
+        self._publishers = 0
         self._image_number: int | None = None
+        self._stamps = StampMonitor()
+        self._arrivals: list[tuple[int, int | None]] = []
         callback: Callable[..., None] = self._receive  # rclpy's types know no second argument
         self._subscriptions = [
             self._subscribe(CameraInfo, camera_info_topic(node, self.image_topic), receive_camera_info),
@@ -48,6 +53,21 @@ class Inputs:
         """Hear no more."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with the stream of images since the last call: kind and sentence of each fault, in order.
+
+        To be asked at leisure, since it takes time that an image would wait for. `lost_share` is of the last one then:
+        the share of recent images that were lost, 0 to 1.
+        """
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            report = self._stamps.add(*arrival)
+            self.lost_share = report.lost_share
+            if report.kind is not None:
+                yield report.kind, report.message
+        if arrivals and self._publishers > 1:
+            yield "publishers", f"{self._publishers} publishers on {self.image_topic}: leave it to one of them"
 
     @property
     def camera_info_topic(self) -> str:
@@ -87,14 +107,16 @@ class Inputs:
         return self._node.create_subscription(message_type, topic, callback, qos, qos_overriding_options=overrides)
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, int | None]) -> None:
-        self._receive_image(message, self._missed_images(info["publication_sequence_number"]))
+        missed = self._missed_images(info["publication_sequence_number"])
+        self._arrivals.append((stamp_ns(message), missed))
+        self._receive_image(message, missed)
 
     def _missed_images(self, number: int | None) -> int | None:
         """Images that the publisher sent since the last one; None where the middleware does not number them."""
         before, self._image_number = self._image_number, number
-        self.publishers = self._node.count_publishers(self.image_topic)
+        self._publishers = self._node.count_publishers(self.image_topic)
         # Two publishers' numbers are not to be compared.
-        if number is None or before is None or self.publishers != 1:
+        if number is None or before is None or self._publishers != 1:
             return None
         return max(0, number - before - 1)
 

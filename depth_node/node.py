@@ -28,7 +28,7 @@ from depth_node.diagnostics import NodeStatus, diagnostic_status
 from depth_node.diagnostics_publisher import DiagnosticsPublisher
 from depth_node.errors import DepthNodeError, ParameterError
 from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
-from depth_node.input_stream import HEAVY_LOSS, StampMonitor, StampReport
+from depth_node.input_stream import HEAVY_LOSS
 from depth_node.inputs import Inputs, stamp_ns
 from depth_node.memory import keep_freed_memory
 from depth_node.model import read_model
@@ -54,8 +54,6 @@ class _Active:
     """What exists while the node is active: images come in, and a worker handles the newest."""
 
     inputs: Inputs
-    stamps: StampMonitor
-    arrivals: list[tuple[int, int | None]]  # stamp in nanoseconds, and how many images were lost before it
     handler: FrameHandler
     worker: LatestWorker[ReceivedImage]
 
@@ -73,7 +71,6 @@ class DepthNode(LifecycleNode):
         self._failure = ""
         self._is_enabled = True
         self._silent_periods = 0
-        self._stream = StampReport()
         # Configured: a pipeline and its outputs.
         self._pipeline: DepthPipeline | None = None
         self._outputs: Outputs | None = None
@@ -172,12 +169,11 @@ class DepthNode(LifecycleNode):
         assert self._outputs is not None
         inputs = Inputs(self, self._settings.image_transport, self._receive_image, self._receive_camera_info)
         handler = FrameHandler(self, self._pipeline, self._outputs, self._statistics, self._settings, inputs)
-        self._active = _Active(inputs, StampMonitor(), [], handler, LatestWorker(handler.handle, name="depth"))
+        self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"))
 
     def _stop_work(self, reason: str) -> None:
         self._snapshots.cancel(reason)
         self._silent_periods = 0
-        self._stream = StampReport()
         if self._active is not None:
             self._active.inputs.destroy()
             if self._active.worker.stop():
@@ -199,26 +195,10 @@ class DepthNode(LifecycleNode):
         now, stamp = self._statistics.clock(), stamp_ns(message)
         age = (self.get_clock().now().nanoseconds - stamp) * 1e-9
         self._statistics.frame_received(missed or 0, age if stamp else None)
-        self._active.arrivals.append((stamp, missed))
         if not self._rate_limiter.admits(now, self._settings.rate_limit):
             self._statistics.frame_skipped()
         elif self._active.worker.submit(ReceivedImage(message, now)):
             self._statistics.frame_dropped()
-
-    def _judge_stream(self) -> None:
-        """Report what the arrivals since the last time say; at leisure, since each image would wait for it."""
-        if self._active is None:
-            return
-        active, report = self._active, self._active.handler.report
-        arrivals = active.arrivals[:]
-        active.arrivals.clear()
-        for arrival in arrivals:
-            self._stream = active.stamps.add(*arrival)
-            if self._stream.kind is not None:
-                report(self._stream.kind, self._stream.message)
-        if arrivals and active.inputs.publishers > 1:
-            topic = active.inputs.image_topic
-            report("publishers", f"{active.inputs.publishers} publishers on {topic}: leave it to one of them")
 
     def _receive_camera_info(self, message: CameraInfo) -> None:
         if self._active is not None:
@@ -248,7 +228,9 @@ class DepthNode(LifecycleNode):
         return {pair.key: pair.value for pair in self._status().values if pair.value}
 
     def _diagnose(self) -> DiagnosticStatus:
-        self._judge_stream()
+        if self._active is not None:
+            for fault in self._active.inputs.faults():
+                self._active.handler.report(*fault)
         return self._status()
 
     def _status(self) -> DiagnosticStatus:
@@ -265,7 +247,7 @@ class DepthNode(LifecycleNode):
                 precision=backend.precision,
             )
         if self._active is not None:
-            sources, share = self._active.handler.sources, self._stream.lost_share
+            sources, share = self._active.handler.sources, self._active.inputs.lost_share
             status = replace(
                 status,
                 silence=self._silence() if statistics.input_hz == 0 else "",
