@@ -39,7 +39,7 @@ class Inputs:
         self._image_type = CompressedImage if image_transport == "compressed" else Image
         self.image_topic = image_topic(node.resolve_topic_name("image"), image_transport)
         self.lost_share = 0.0
-        self._publishers = 0
+        self._publisher_count = 0
         self._image_number: int | None = None
         self._stamps = StampMonitor()
         self._arrivals: list[tuple[int, int | None]] = []
@@ -66,8 +66,8 @@ class Inputs:
             self.lost_share = report.lost_share
             if report.kind is not None:
                 yield report.kind, report.message
-        if arrivals and self._publishers > 1:
-            yield "publishers", f"{self._publishers} publishers on {self.image_topic}: leave it to one of them"
+        if arrivals and self._publisher_count > 1:
+            yield "publishers", f"{self._publisher_count} publishers on {self.image_topic}: leave it to one of them"
 
     @property
     def camera_info_topic(self) -> str:
@@ -114,9 +114,9 @@ class Inputs:
     def _missed_images(self, number: int | None) -> int | None:
         """Images that the publisher sent since the last one; None where the middleware does not number them."""
         before, self._image_number = self._image_number, number
-        self._publishers = self._node.count_publishers(self.image_topic)
+        self._publisher_count = self._node.count_publishers(self.image_topic)
         # Two publishers' numbers are not to be compared.
-        if number is None or before is None or self._publishers != 1:
+        if number is None or before is None or self._publisher_count != 1:
             return None
         return max(0, number - before - 1)
 
