@@ -103,6 +103,9 @@ def prepare(
     )
     opened = [open_source(path, kind, source_options) for path in sources]
     streams = [stream for source in opened for stream in source.streams]
+    if not streams:
+        excluded = ", ".join(name for source in opened for name in source.excluded)
+        raise DataError(f"nothing to prepare: all sequences are of Eigen's test drives ({excluded})")
     _check_names(streams)
     claim_output(output, options)
     _report(opened, output)

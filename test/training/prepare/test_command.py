@@ -74,6 +74,13 @@ def test_what_the_user_can_mend_is_exit_code_2(tmp_path: Path, capsys: pytest.Ca
     assert "several recordings are called drive" in capsys.readouterr().err
 
 
+def test_nothing_left_to_prepare_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_frames(tmp_path / "2011_09_26_drive_0002_sync", 1)
+    arguments = (tmp_path / "2011_09_26_drive_0002_sync", "--output", tmp_path / "out", "--exclude-eigen-test")
+    assert run(*arguments) == 2
+    assert "all sequences are of Eigen's test drives (2011_09_26_drive_0002_sync)" in capsys.readouterr().err
+
+
 def test_flags_need_no_value() -> None:
     given = ["a", "--keep-still", "--exclude-eigen-test", "--rectify", "false", "--max-gap=2", "--split_file", "x-y"]
     assert plain_options(prepare, given) == [
