@@ -17,8 +17,22 @@ CPU = ["openvino", "onnxruntime"]
 TOOLS = ["rosbags", "rich", "pillow"]
 VIEW = ["rerun-sdk>=0.39", "psutil"]
 BENCH = ["psutil", "matplotlib"]
-TRAIN = ["torch", "torchvision", "timm", "lightning", "tensorboard", "jsonargparse[signatures]", "onnxruntime", *TOOLS]
-TEST = ["pytest", "pytest-timeout", "hypothesis", "scipy", "ruff", "mypy", "types-PyYAML", *BENCH, *VIEW]
+TRAIN = [
+    *(
+        "torch",
+        "torchvision",
+        "timm",
+        "lightning",
+        "tensorboard",
+        "jsonargparse[signatures]",
+        "safetensors",
+        "onnxruntime",
+    ),
+    *("h5py", "webdataset", "evo", "matplotlib", *TOOLS),
+    *("apsw", "lz4", "backports.zstd; python_version < '3.14'"),  # damaged bags
+]
+RAY = ["ray"]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "scipy", "ruff", "mypy", "types-PyYAML", *BENCH, *VIEW, *RAY]
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -55,6 +69,7 @@ setup(
         "bench": BENCH,
         "tensorrt": ["tensorrt", "cuda-python"],
         "train": TRAIN,
+        "ray": RAY,
         "test": TEST,
     },
     zip_safe=False,
