@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from training.callbacks.checkpointing import CheckpointInterval, checkpoint_callbacks
+from training.callbacks.checkpointing import CheckpointInterval, ResumedCurves, checkpoint_callbacks
 from training.callbacks.non_finite import NonFiniteSteps
 from training.callbacks.summary import StepSummary
 from training.checkpoint_files import AtomicCheckpointIO
@@ -101,7 +101,7 @@ class TrainingCLI(LightningCLI):
         kwargs["plugins"] = [*as_list(self.config_init.trainer.plugins), AtomicCheckpointIO()]
         if options.sync_batchnorm:
             kwargs["plugins"].append(SynchronizedBatchNorm())
-        callbacks: list[Callback] = [StepSummary(), NonFiniteSteps()]
+        callbacks: list[Callback] = [StepSummary(), NonFiniteSteps(), ResumedCurves()]
         if options.logger is not False:
             callbacks.append(LearningRateMonitor())
         if not self.datamodule.validation_sources:

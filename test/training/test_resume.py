@@ -173,11 +173,12 @@ def test_a_killed_run_goes_on_to_the_last_bit(whole: Path, recipe: Path, runs: P
     assert best[0] == best[1]
 
 
+@pytest.mark.parametrize("limit", [[], ["--trainer.max_epochs", "-1", "--trainer.max_steps", "12"]])
 @pytest.mark.parametrize("name", ["step_4_last", "step_6_best", "step_6_last"])
-def test_a_run_goes_on_from_any_checkpoint(whole: Path, recipe: Path, runs: Path, name: str) -> None:
+def test_a_run_goes_on_from_any_checkpoint(whole: Path, recipe: Path, runs: Path, name: str, limit: list[str]) -> None:
     """In mid-epoch, after validation, after the epoch; from a copy, in a folder of its own."""
     chosen = next(path for path in (whole / "kept").iterdir() if path.stem.endswith(name))
-    train(recipe, "--resume", str(chosen))
+    train(recipe, "--resume", str(chosen), *limit)
     step = read_checkpoint(chosen)["global_step"]
     expected = {k: v for k, v in curves(whole)["train/loss"].items() if k >= step}
     assert curves(newest(runs))["train/loss"] == expected

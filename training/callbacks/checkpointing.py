@@ -46,6 +46,16 @@ class CheckpointBetweenSteps(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
+class ResumedCurves(Callback):
+    """Curves of a resumed run go on at their step; with max_steps, Lightning counts one too many after an epoch."""
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Loggers count the optimiser's steps."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
 def checkpoint_callbacks(monitor: str | None, interval: CheckpointInterval = CheckpointInterval()) -> list[Callback]:
     """Keep best.ckpt, where there is a value to choose it by, and last.ckpt.
 
