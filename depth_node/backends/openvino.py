@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from depth_node.backends.float_image import input_adaptor
 from depth_node.backends.interface import Prediction, one_line
 from depth_node.backends.model_cache import model_cache
+from depth_node.backends.signal_stack import kept_signal_stack
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile
 
@@ -32,7 +33,7 @@ class OpenVinoBackend:
         # OpenVINO itself would key its cache by file name and time, which says nothing about the content.
         key = f"{ov.__version__.split('-')[0]}-{model.checksum}-{precision}-{threads}"
         try:
-            with model_cache("openvino", key) as folder:
+            with model_cache("openvino", key) as folder, kept_signal_stack():
                 core = ov.Core()
                 compiled = core.compile_model(
                     str(model.path), "CPU", config if folder is None else {**config, "CACHE_DIR": str(folder)}
