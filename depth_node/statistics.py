@@ -74,13 +74,8 @@ class Rate:
         """Hertz at `now`."""
         while self._times and now - self._times[0] > RATE_WINDOW_S:
             self._times.popleft()
-        periods = len(self._times) - 1
         span = self._times[-1] - self._times[0] if self._times else 0.0
-        if span <= 0:
-            return 0.0
-        silence = now - self._times[-1]
-        # Events that have stopped, or were a few at once, are a rate no longer.
-        return periods / (span if silence <= 2 * span / periods else span + silence)
+        return (len(self._times) - 1) / span if span > 0 else 0.0
 
 
 def percentiles(values: Sequence[float], scale: float = 1.0) -> Percentiles:

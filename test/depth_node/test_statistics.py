@@ -126,16 +126,6 @@ def test_every_image_is_counted_once(clock: Clock) -> None:
     assert snapshot.errors == {"step": 5, "resolution": 1}
 
 
-def test_rate_falls_once_the_events_have_stopped(clock: Clock) -> None:
-    statistics = Statistics(clock)
-    for _ in range(2):
-        statistics.frame_received()
-        clock.now += 0.04
-    assert statistics.snapshot().input_hz == pytest.approx(25)
-    clock.now += 1.96
-    assert statistics.snapshot().input_hz == pytest.approx(1 / 2.04)
-
-
 def test_events_at_one_moment_have_no_rate(clock: Clock) -> None:
     statistics = Statistics(clock)
     statistics.frame_received()
