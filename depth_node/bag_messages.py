@@ -36,12 +36,6 @@ def header(stamp_ns: int, frame_id: str) -> Any:
     return message("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
 
-def stamp_ns(stamped: Any) -> int:
-    """Nanoseconds of a message's header."""
-    stamp = stamped.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
 def image(stamp: int, frame_id: str, pixels: NDArray[Any], encoding: str) -> Any:
     """sensor_msgs/Image of pixels [H, W] or [H, W, C] in the given encoding (rgb8, mono8, 32FC1, ...)."""
     pixels = np.ascontiguousarray(pixels)

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import camera_from_info, rectification_from_info
 from depth_node.errors import CameraError, CameraSizeError, DepthNodeError, ImageError
-from depth_node.frames import DepthFrame, Frame
+from depth_node.frames import DepthFrame, Frame, stamp_ns
 from depth_node.images import rgb_from_compressed, rgb_from_image
 from depth_node.inputs import Inputs, is_rectified_topic
 from depth_node.outputs import Outputs, limit_range
@@ -107,7 +107,7 @@ class FrameHandler:
         header = message.header
         height, width = rgb.shape[:2]
         self._check_stream(width, height, header.frame_id)
-        frame = Frame(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, header.frame_id, rgb)
+        frame = Frame(stamp_ns(message), header.frame_id, rgb)
         self._pipeline.options = depth_options(settings)
         result = self._pipeline.process(frame, self._camera(width, height, settings.rectify))
         limit_range(result.depth, settings.min_range, settings.max_range)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from depth_node.camera import PinholeCamera
+
+
+def stamp_ns(stamped: Any) -> int:
+    """Nanoseconds of a message's header; negative ones exist, which rclpy's Time refuses."""
+    stamp = stamped.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from depth_node.frames import stamp_ns
 from depth_node.input_stream import StampMonitor
 
 COMPRESSED = "/compressed"
@@ -119,12 +120,6 @@ class Inputs:
         if number is None or before is None or self._publisher_count != 1:
             return None
         return max(0, number - before - 1)
-
-
-def stamp_ns(message: Image | CompressedImage) -> int:
-    """The stamp in nanoseconds; negative ones exist, and rclpy's Time has none."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def image_topic(resolved: str, image_transport: str) -> str:

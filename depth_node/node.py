@@ -28,8 +28,9 @@ from depth_node.diagnostics import NodeStatus, diagnostic_status
 from depth_node.diagnostics_publisher import DiagnosticsPublisher
 from depth_node.errors import DepthNodeError, ParameterError
 from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
+from depth_node.frames import stamp_ns
 from depth_node.input_stream import HEAVY_LOSS
-from depth_node.inputs import Inputs, stamp_ns
+from depth_node.inputs import Inputs
 from depth_node.memory import keep_freed_memory
 from depth_node.model import read_model
 from depth_node.outputs import Outputs

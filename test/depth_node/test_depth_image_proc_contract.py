@@ -177,7 +177,8 @@ def test_what_a_real_node_publishes_is_taken(
     focal_length: float,
 ) -> None:
     """Heard with its QoS, matched by stamps alone, with the prior's intrinsics or rectified from a distorted camera."""
-    from node_harness import grey_image, stamp_ns
+    from depth_node.frames import stamp_ns
+    from node_harness import grey_image
 
     with start(**parameters) as (_, client):
         client.wait_until_active()

@@ -10,7 +10,8 @@ pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import Image
 
-from depth_node.inputs import image_topic, is_rectified_topic, stamp_ns
+from depth_node.frames import stamp_ns
+from depth_node.inputs import image_topic, is_rectified_topic
 from depth_node.services import snapshot_directory
 
 

@@ -16,6 +16,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from depth_node.frames import stamp_ns
 from node_harness import (
     FIRST_STAMP_S,
     FRAME_ID,
@@ -23,7 +24,6 @@ from node_harness import (
     depth_of,
     expected_depth,
     grey_image,
-    stamp_ns,
 )
 
 pytestmark = pytest.mark.usefixtures("private_ros_domain")

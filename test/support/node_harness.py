@@ -27,6 +27,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
+from depth_node.frames import stamp_ns
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 32
 FRAME_ID = "camera_optical"
@@ -246,11 +248,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
         process.wait()
-
-
-def stamp_ns(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def grey_image(header: Header, grey: int = 100, width: int = WIDTH, height: int = HEIGHT) -> Image:

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from depth_node.bag_messages import stamp_ns
 from depth_node.bags import open_bag
 from depth_node.camera import PinholeCamera
+from depth_node.frames import stamp_ns
 from training.data.kitti_bag import kitti_to_bag, oxts_poses, oxts_velocities
 from training.errors import DataError
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from depth_node.bag_messages import jazzy_types, stamp_ns
+from depth_node.bag_messages import jazzy_types
 from depth_node.bags import Bag
 from depth_node.errors import BagError
+from depth_node.frames import stamp_ns
 from training.prepare.bag_files import Recording, decompressed, open_part
 from training.prepare.salvage.bag import SalvagedBag
 from training.prepare.transforms import Samples, Trajectory, TransformTree

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_node.bag_messages import stamp_ns
+from depth_node.frames import stamp_ns
 from training.data.records import Matrix
 
 LONGEST_HOLE_NS = 500_000_000

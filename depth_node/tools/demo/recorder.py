@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from depth_node.bag_messages import stamp_ns
+from depth_node.frames import stamp_ns
 from depth_node.images import rgb_from_image
 from depth_node.tools.demo.truth import TruthReader, median_scaled_abs_rel
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_node.bag_messages import stamp_ns
 from depth_node.bags import Bag
 from depth_node.errors import BagError
+from depth_node.frames import stamp_ns
 
 MAX_DEPTH = 80.0  # metres, as in the evaluation on KITTI (Eigen et al., NeurIPS 2014)
 

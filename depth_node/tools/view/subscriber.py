@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 
 from depth_node.errors import DepthNodeError
+from depth_node.frames import stamp_ns
 from depth_node.images import rgb_from_compressed, rgb_from_image
 from depth_node.tools.view.frame_selector import FrameSelector
 from depth_node.tools.view.scene import Scene, SceneOptions
@@ -71,7 +72,7 @@ class Subscriber:
 
     def _subscribe(self, message_type: type, topic: str, show: Show) -> None:
         def receive(message: Any) -> None:
-            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            stamp = stamp_ns(message)
             if not self._selector.admits(topic, stamp) or not self._scene.has_caught_up():
                 return
             try:
