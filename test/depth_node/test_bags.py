@@ -19,6 +19,7 @@ from depth_node import bag_messages
 from depth_node.bags import BagWriter, open_bag
 from depth_node.camera import PinholeCamera
 from depth_node.errors import BagError
+from depth_node.frames import stamp_ns
 
 CAMERA = PinholeCamera(4, 3, 5.0, 6.0, 1.5, 1.0)
 PIXELS = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
@@ -71,7 +72,7 @@ def write_ros1(path: Path, count: int = 3) -> Path:
         info = bag.add_connection(TOPICS[0], "sensor_msgs/msg/CameraInfo", typestore=types)
         tf = bag.add_connection("/tf", "tf/msg/tfMessage", typestore=types)
         for number, (topic, time_ns, ours) in enumerate(camera_messages(count)):
-            seconds, nanoseconds = divmod(bag_messages.stamp_ns(ours), 1_000_000_000)
+            seconds, nanoseconds = divmod(stamp_ns(ours), 1_000_000_000)
             stamp = types.types["builtin_interfaces/msg/Time"](seconds, nanoseconds)
             header = types.types["std_msgs/msg/Header"](number, stamp, "camera")
             if topic == TOPICS[1]:
@@ -108,7 +109,7 @@ def test_every_kind_of_bag_gives_the_same_messages(tmp_path: Path, kind: str) ->
     expected = camera_messages(3)
     assert [(topic, time_ns) for topic, time_ns, _ in received] == [(t, ns) for t, ns, _ in expected]
     for (_, _, message), (_, _, ours) in zip(received, expected, strict=True):
-        assert bag_messages.stamp_ns(message) == bag_messages.stamp_ns(ours)
+        assert stamp_ns(message) == stamp_ns(ours)
         assert message.header.frame_id == "camera"
     np.testing.assert_array_equal(received[3][2].data.reshape(3, 4, 3), PIXELS + 1)
     np.testing.assert_array_equal(received[2][2].k, [5, 0, 1.5, 0, 6, 1, 0, 0, 1])

@@ -16,6 +16,7 @@ from PIL import Image
 from depth_node import bag_messages
 from depth_node.bags import BagWriter, open_bag
 from depth_node.errors import BagError, DepthNodeError
+from depth_node.frames import stamp_ns
 from depth_node.tools.demo import pictures
 from depth_node.tools.demo.recorder import shrunk
 from depth_node.tools.demo.report import build_report
@@ -164,7 +165,7 @@ def test_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     with open_bag(tmp_path / "drive.mcap") as bag:
         messages = [message for _, _, message in bag.messages(bag.image_topics())]
     assert [cv2.imdecode(message.data, cv2.IMREAD_GRAYSCALE)[0, 0] for message in messages] == [1, 9, 10]
-    assert np.diff([bag_messages.stamp_ns(message) for message in messages]).tolist() == [50_000_000] * 2
+    assert np.diff([stamp_ns(message) for message in messages]).tolist() == [50_000_000] * 2
 
 
 def test_empty_folder_is_told(tmp_path: Path) -> None:
