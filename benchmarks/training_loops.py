@@ -42,6 +42,7 @@ from training.data.dataset import FrameDataset
 from training.data.module import DepthData
 from training.data.sample import Batch, Views
 from training.data.source import Kind, Source
+from training.tasks.predictions import Predictions
 from training.tasks.self_supervised import SelfSupervisedDepth
 
 STAGES = ("data", "transfer", "augmentation", "forward", "loss", "backward", "optimizer", "other")
@@ -160,7 +161,7 @@ class TimedTask(SelfSupervisedDepth):
         self.views = views
         return None if self.idle else super().training_step(views, batch_idx)
 
-    def predictions(self, views: Views) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def predictions(self, views: Views) -> Predictions:
         """The networks."""
         with self.clock.stage("forward"):
             return super().predictions(views)

@@ -21,6 +21,7 @@ from training.networks.pose import PoseNetwork, source_poses
 from training.pose_checkpoints import PoseNetworkCard, write_pose_card
 from training.tasks.optimization import Optimization
 from training.tasks.pictures import reprojection_panel
+from training.tasks.predictions import Predictions
 from training.tasks.validation import log_abs_rel, log_validation
 
 
@@ -108,21 +109,19 @@ class SelfSupervisedDepth(L.LightningModule):
             )
         return source_poses(self.pose_network, views.network_image, views.network_sources, self.source_offsets)
 
-    def predictions(self, views: Views) -> tuple[list[Tensor], Tensor]:
-        """What the networks say of a batch: disparities, finest first, and T_source_target; float32."""
-        return self.depth_network(views.network_image), self.poses(views)
+    def predictions(self, views: Views) -> Predictions:
+        """What the networks say of a batch."""
+        return Predictions(self.depth_network(views.network_image), self.poses(views), views.intrinsics)
 
-    def loss(
-        self, views: Views, disparities: list[Tensor], T_source_target: Tensor
-    ) -> tuple[Tensor, ReprojectionDiagnostics]:
+    def loss(self, views: Views, predictions: Predictions) -> tuple[Tensor, ReprojectionDiagnostics]:
         """Loss of `predictions`, and what to log of it; in float32 whatever precision the networks run in."""
         with full_precision(views.image.device):
             return photometric_reprojection_loss(
-                disparities,
+                predictions.disparities,
                 views.image,
                 views.sources,
-                views.intrinsics,
-                T_source_target,
+                predictions.intrinsics,
+                predictions.T_source_target,
                 min_depth=self.min_depth,
                 max_depth=self.max_depth,
                 smoothness=self.smoothness,
@@ -132,7 +131,7 @@ class SelfSupervisedDepth(L.LightningModule):
 
     def reprojection(self, views: Views) -> tuple[Tensor, ReprojectionDiagnostics]:
         """Loss of a batch that has sources, and what to log of it."""
-        return self.loss(views, *self.predictions(views))
+        return self.loss(views, self.predictions(views))
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """Photometric reprojection loss with smoothness."""

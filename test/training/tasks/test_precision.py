@@ -66,13 +66,14 @@ def test_geometry_and_losses_of_self_supervision(views: Views, monkeypatch: pyte
         monkeypatch.setattr(module, name, watched(getattr(module, name), after_networks))
     task = SelfSupervisedDepth(ENCODER, ENCODER, pretrained=False)
     with torch.autocast("cpu", dtype=torch.bfloat16), everything:
-        disparities, T_source_target = task.predictions(views)
-        loss, diagnostics = task.loss(views, disparities, T_source_target)
+        predictions = task.predictions(views)
+        loss, diagnostics = task.loss(views, predictions)
     loss.backward()
     assert everything.types["convolution"] >= {torch.bfloat16}
     assert {"grid_sampler_2d", "avg_pool2d", "sin", "cos"} <= set(after_networks.types)
     assert {dtype for types in after_networks.types.values() for dtype in types} == {torch.float32}
-    for value in (*disparities, T_source_target, loss, diagnostics.finest.depth, diagnostics.finest.error):
+    maps = (*predictions.disparities, diagnostics.finest.depth, diagnostics.finest.error)
+    for value in (*maps, predictions.T_source_target, loss):
         assert value.dtype == torch.float32
     assert {p.grad.dtype for p in task.parameters() if p.grad is not None} == {torch.float32}
 
@@ -80,7 +81,7 @@ def test_geometry_and_losses_of_self_supervision(views: Views, monkeypatch: pyte
 def test_the_whole_loss_is_without_autocast(views: Views) -> None:
     """Also of operations that autocast would turn to bfloat16, as a matrix product in a new loss."""
     task = SelfSupervisedDepth(ENCODER, ENCODER, pretrained=False)
-    disparities, T_source_target = task.predictions(views)
+    predictions = task.predictions(views)
     seen: list[bool] = []
 
     def loss(*arguments: Any, **options: Any) -> Any:
@@ -89,7 +90,7 @@ def test_the_whole_loss_is_without_autocast(views: Views) -> None:
 
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.tasks.self_supervised.photometric_reprojection_loss", loss)
-        task.loss(views, disparities, T_source_target)
+        task.loss(views, predictions)
     assert seen == [False]
 
 
