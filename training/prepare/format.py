@@ -12,6 +12,7 @@ is a prefix of what a finished one leaves, and the last line `{"end": true}` tel
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -183,20 +184,25 @@ def claim_output(output: Path, options: PrepareOptions) -> None:
     wanted = {"version": FORMAT, **{name: getattr(options, name) for name in _OPTIONS_OF_IMAGES}}
     if not path.is_file():
         output.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
+        write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode(), is_shared=True)
     there = json.loads(path.read_text())
     differing = [f"{key} {there.get(key)}, not {value}" for key, value in wanted.items() if there.get(key) != value]
     if differing:
         raise DataError(f"{output} holds frames prepared with {', '.join(differing)}: choose another output")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, is_shared: bool = False) -> None:
     """Write a file that is there in whole or not at all.
+
+    Args:
+        is_shared: other processes may write the same file at the same time; the last one's stays.
 
     Raises:
         DataError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")  # what a killed run left is written over by the next
+    # What a killed run left of a file that is not shared is written over by the next.
+    writer = f".{uuid.uuid4().hex}" if is_shared else ""
+    partial = path.with_name(f".{path.name}{writer}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)
