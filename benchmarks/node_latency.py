@@ -66,7 +66,7 @@ def main() -> int:
 
 def measure(scenario: Scenario, arguments: argparse.Namespace) -> dict[str, Any]:
     """One row: images at a fixed rate."""
-    parameters = {**node_parameters(arguments), "cloud_stride": scenario.cloud_stride}
+    parameters = {**node_parameters(arguments), "cloud.stride": scenario.cloud_stride}
     with isolated_peer() as peer, running_node(parameters):
         arrivals = Arrivals(scenario.topics)
         peer.subscribe(arrivals, ReliabilityPolicy.RELIABLE)

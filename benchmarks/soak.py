@@ -43,12 +43,12 @@ SAMPLE_S = 1.0
 CHANGE_S = 5.0
 CHURN_S = 7.0
 CHANGES: tuple[dict[str, Any], ...] = (
-    {"cloud_stride": 1},
-    {"colormap": "viridis", "max_range": 60.0},
-    {"cloud_stride": 2},
-    {"cloud_organized": False},
-    {"cloud_organized": True, "max_range": float("inf")},
-    {"colormap": "turbo"},
+    {"cloud.stride": 1},
+    {"color.map": "viridis", "max_range": 60.0},
+    {"cloud.stride": 2},
+    {"cloud.organized": False},
+    {"cloud.organized": True, "max_range": float("inf")},
+    {"color.map": "turbo"},
 )
 
 

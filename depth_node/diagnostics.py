@@ -63,7 +63,7 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
     if status.intrinsics_source == "prior":
         warnings.append("no usable camera_info: the intrinsics are the model's prior, so the geometry is approximate")
     if status.scale_source == "unknown":
-        warnings.append("the scale is unknown: depth is metres times an unknown factor (see scale_mode)")
+        warnings.append("the scale is unknown: depth is metres times an unknown factor (see scale.mode)")
     if warnings:
         return DiagnosticStatus.WARN, "; ".join(warnings)
     if not statistics.is_wanted:

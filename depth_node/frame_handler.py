@@ -189,5 +189,5 @@ def depth_options(settings: Settings) -> DepthOptions:
         remove_sky=settings.remove_sky,
         scale_mode=settings.scale_mode,
         scale_factor=settings.scale_factor,
-        camera_height=settings.camera_height,
+        camera_height=settings.scale_camera_height,
     )

@@ -110,7 +110,7 @@ class DepthNode(LifecycleNode):
             return self._fail(f"cannot configure: {traceback.format_exc()}")
         self._failure = ""
         self._pipeline = pipeline
-        self._outputs = Outputs(self, model.spec.has_confidence, settings.scan)
+        self._outputs = Outputs(self, model.spec.has_confidence, settings.scan_enabled)
         self.get_logger().info(f"model {model.path} on {backend.name}, {backend.device}, {backend.precision}")
         return super().on_configure(state)
 

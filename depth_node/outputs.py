@@ -100,7 +100,7 @@ def _points(result: DepthFrame, header: Header, settings: Settings) -> PointClou
 
 
 def _color(result: DepthFrame, header: Header, settings: Settings) -> Image:
-    picture = colorize(result.depth, settings.color_min_depth, settings.color_max_depth, settings.colormap)
+    picture = colorize(result.depth, settings.color_min_depth, settings.color_max_depth, settings.color_map)
     return color_image_message(picture, header)
 
 
@@ -117,7 +117,7 @@ def _scan(result: DepthFrame, header: Header, settings: Settings) -> LaserScan:
     band = ScanBand(
         settings.scan_min_height,
         settings.scan_max_height,
-        settings.camera_pitch,
+        settings.scan_camera_pitch,
         settings.min_range,
         settings.max_range,
     )

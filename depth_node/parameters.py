@@ -1,17 +1,13 @@
 """The node's parameters: one table, the source of settings, ROS descriptors, config/depth.yaml, docs/parameters.md.
 
-`python -m depth_node.parameters yaml > config/depth.yaml`, and `markdown > docs/parameters.md`, after a change here.
+After a change here: `python -m depth_node.parameter_files yaml > config/depth.yaml`, `markdown > docs/parameters.md`.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import textwrap
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, get_type_hints
-
-import yaml
 
 from depth_node.backends import BACKENDS, PRECISIONS
 from depth_node.color import COLORMAPS
@@ -25,7 +21,8 @@ AT_START = "at start"
 UNCONFIGURED = "while unconfigured"
 ALWAYS = "always"
 
-_ROS_TYPES = {bool: "bool", int: "integer", float: "double", str: "string"}
+# `scale_mode` of `Settings` is `scale.mode` in ROS. The rows of a group stand together.
+GROUPS = ("scale", "depth", "cloud", "color", "scan", "snapshot")
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
 RECTIFY = ("auto", "off", "done")
@@ -41,8 +38,12 @@ _ORDERED = (
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row of the table. `minimum` and `maximum` are inclusive."""
+    """One row of the table. `minimum` and `maximum` are inclusive.
 
+    attribute: of `Settings`; name: in ROS, with a point behind its group.
+    """
+
+    attribute: str
     name: str
     type: type
     default: Any
@@ -134,15 +135,15 @@ class Settings:
     remove_sky: bool = _row(True, "Depth of the sky is NaN.")
     scale_mode: str = _row(
         "model",
-        "Metric scale: as the model gives it, times scale_factor (fixed), or from the ground and camera_height.",
+        "Metric scale: as the model gives it, times scale.factor (fixed), or from the ground and scale.camera_height.",
         choices=SCALE_MODES,
     )
     scale_factor: float = _row(
-        1.0, "Metres per unit of the model's depth, with scale_mode fixed.", minimum=1e-6, maximum=1e6
+        1.0, "Metres per unit of the model's depth, with scale.mode fixed.", minimum=1e-6, maximum=1e6
     )
-    camera_height: float = _row(
+    scale_camera_height: float = _row(
         0.0,
-        "Of the camera above the ground; 0 is unknown. Needed by scale_mode camera_height.",
+        "Of the camera above the ground; 0 is unknown. Needed by scale.mode camera_height.",
         unit="m",
         minimum=0.0,
         maximum=1000.0,
@@ -156,19 +157,19 @@ class Settings:
     cloud_organized: bool = _row(True, "The cloud has the image's rows and columns; false leaves out invalid points.")
     cloud_voxel_size: float = _row(
         0.0,
-        "One point per cube of this size, its mean; 0 keeps all points. Needs cloud_organized false.",
+        "One point per cube of this size, its mean; 0 keeps all points. Needs cloud.organized false.",
         unit="m",
         minimum=0.0,
         maximum=1000.0,
     )
-    colormap: str = _row("turbo", "Colours of depth/color.", choices=tuple(COLORMAPS))
+    color_map: str = _row("turbo", "Colours of depth/color.", choices=tuple(COLORMAPS))
     color_min_depth: float = _row(
         2.0, "Depth with the last colour of the map; nearer is the same.", unit="m", minimum=0.001
     )
     color_max_depth: float = _row(
         80.0, "Depth with the first colour of the map; farther is the same.", unit="m", minimum=0.001
     )
-    scan: bool = _row(False, "Publish a LaserScan on the topic scan, for 2D navigation.", changes=UNCONFIGURED)
+    scan_enabled: bool = _row(False, "Publish a LaserScan on the topic scan, for 2D navigation.", changes=UNCONFIGURED)
     scan_frame: str = _row(
         "",
         "Frame of the scan: at the camera, x forward, y left, z up. Empty: the image's frame_id without its suffix "
@@ -180,7 +181,7 @@ class Settings:
     scan_max_height: float = _row(
         0.3, "Upper edge of the band that the scan sees, above the camera.", unit="m", minimum=-1000.0, maximum=1000.0
     )
-    camera_pitch: float = _row(
+    scan_camera_pitch: float = _row(
         0.0,
         "How far the camera looks down; the scan's heights are measured in the levelled camera.",
         unit="rad",
@@ -193,102 +194,34 @@ class Settings:
 
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
-            parameter.check(getattr(self, parameter.name))
+            parameter.check(getattr(self, parameter.attribute))
         for low, high in _ORDERED:
-            if not getattr(self, low) < getattr(self, high):
-                raise ParameterError(
-                    f"{low} is {getattr(self, low)} and {high} is {getattr(self, high)}; expected less"
-                )
-        if self.scale_mode == "camera_height" and not self.camera_height > 0:
+            least, greatest = getattr(self, low), getattr(self, high)
+            if not least < greatest:
+                raise ParameterError(f"{ros_name(low)} is {least} and {ros_name(high)} is {greatest}; expected less")
+        if self.scale_mode == "camera_height" and not self.scale_camera_height > 0:
             raise ParameterError(
-                "scale_mode is camera_height, but camera_height is 0; set camera_height first, in metres"
+                "scale.mode is camera_height, but scale.camera_height is 0; set scale.camera_height first, in metres"
             )
         if self.cloud_voxel_size > 0 and self.cloud_organized:
             raise ParameterError(
-                f"cloud_voxel_size is {self.cloud_voxel_size} and cloud_organized is true; voxels have no rows "
-                "and columns: set cloud_organized to false first"
+                f"cloud.voxel_size is {self.cloud_voxel_size} and cloud.organized is true; voxels have no rows "
+                "and columns: set cloud.organized to false first"
             )
+
+
+def ros_name(attribute: str) -> str:
+    """Name in ROS of an attribute of `Settings`: `cloud.stride` of `cloud_stride`."""
+    group, _, rest = attribute.partition("_")
+    return f"{group}.{rest}" if group in GROUPS else attribute
 
 
 def _parameters() -> tuple[Parameter, ...]:
     types = get_type_hints(Settings)
     rows: tuple[Field[Any], ...] = fields(Settings)
-    return tuple(Parameter(name=row.name, type=types[row.name], default=row.default, **row.metadata) for row in rows)
+    return tuple(
+        Parameter(row.name, ros_name(row.name), types[row.name], default=row.default, **row.metadata) for row in rows
+    )
 
 
 PARAMETERS = _parameters()
-
-
-def to_yaml() -> str:
-    """A parameter file of all defaults, with comments: config/depth.yaml."""
-    lines = [
-        "# All parameters of depth_node with their defaults. Copy this file, keep what you change, and start it with",
-        "# `ros2 launch depth_node depth.launch.py params_file:=FILE`. docs/parameters.md says when each can change.",
-        "/**:",
-        "  ros__parameters:",
-    ]
-    for parameter in PARAMETERS:
-        limits = _limits(parameter, parameter.choices)
-        remarks = "; ".join(part for part in (parameter.unit, limits) if part)
-        comment = parameter.description + (f" ({remarks})" if remarks else "")
-        lines += textwrap.wrap(comment, 110, initial_indent="    # ", subsequent_indent="    # ")
-        lines.append(f"    {parameter.name}: {_yaml_value(parameter.default)}")
-    return "\n".join(lines) + "\n"
-
-
-def to_markdown() -> str:
-    """The page docs/parameters.md."""
-    lines = [
-        "# Parameters of the node",
-        "",
-        "Set them with `params_file:=FILE` of `depth.launch.py` (start from `config/depth.yaml`), with",
-        "`--ros-args -p NAME:=VALUE`, or while the node runs with `ros2 param set /depth_node NAME VALUE`.",
-        "A value out of range is refused, with the reason.",
-        "",
-        f"Parameters that can be changed *{UNCONFIGURED}* take effect with the next `configure`:",
-        "`ros2 lifecycle set /depth_node deactivate`, `cleanup`, then set them, `configure`, `activate`.",
-        "",
-        "Beside these, the node has `qos_overrides.TOPIC.publisher.reliability`, `.depth`, `.history` (the same with",
-        "`.subscription.`; TOPIC in full, like `/depth/image`), `diagnostic_updater.period` (s, 1.0),",
-        "`diagnostic_updater.use_fqn` (true), and ROS's own `use_sim_time`; all but the last are read once.",
-        "",
-        "| parameter | type | default | range | unit | can be changed | meaning |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for parameter in PARAMETERS:
-        limits = _limits(parameter, tuple(f"`{choice}`" for choice in parameter.choices))
-        cells = (
-            f"`{parameter.name}`",
-            _ROS_TYPES[parameter.type],
-            f"`{_yaml_value(parameter.default)}`",
-            limits,
-            parameter.unit,
-            parameter.changes,
-            parameter.description,
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _limits(parameter: Parameter, choices: tuple[str, ...]) -> str:
-    if choices:
-        return ", ".join(choices)
-    if parameter.minimum is None:
-        return ""
-    has_maximum = parameter.maximum is not None
-    return f"{parameter.minimum} to {parameter.maximum}" if has_maximum else f"{parameter.minimum} or more"
-
-
-def _yaml_value(value: Any) -> str:
-    return str(yaml.safe_dump(value)).splitlines()[0]
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Print one of the generated files."""
-    parser = argparse.ArgumentParser(prog="python -m depth_node.parameters", description=main.__doc__)
-    parser.add_argument("format", choices=("yaml", "markdown"))
-    print(to_yaml() if parser.parse_args(argv).format == "yaml" else to_markdown(), end="")
-
-
-if __name__ == "__main__":
-    main()

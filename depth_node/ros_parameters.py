@@ -24,7 +24,7 @@ def declare_settings(node: Node) -> Settings:
         rclpy.exceptions.ParameterException: a value is of another type.
     """
     values = {
-        parameter.name: node.declare_parameter(parameter.name, parameter.default, descriptor(parameter)).value
+        parameter.attribute: node.declare_parameter(parameter.name, parameter.default, descriptor(parameter)).value
         for parameter in PARAMETERS
     }
     return Settings(**values)
@@ -57,8 +57,10 @@ def changed_settings(settings: Settings, changes: Iterable[RosParameter], is_con
         ParameterError: a value is not possible, or not now.
     """
     table = {parameter.name: parameter for parameter in PARAMETERS}
-    known = {change.name: change.value for change in changes if change.name in table}
-    for name in known:
-        if is_configured and table[name].changes == UNCONFIGURED:
-            raise ParameterError(f"{name} can be changed only {UNCONFIGURED}: first deactivate, then clean up the node")
-    return Settings(**{**asdict(settings), **known})
+    known = {table[change.name]: change.value for change in changes if change.name in table}
+    for parameter in known:
+        if is_configured and parameter.changes == UNCONFIGURED:
+            raise ParameterError(
+                f"{parameter.name} can be changed only {UNCONFIGURED}: first deactivate, then clean up the node"
+            )
+    return Settings(**{**asdict(settings), **{parameter.attribute: value for parameter, value in known.items()}})

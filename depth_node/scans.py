@@ -115,7 +115,7 @@ def scan_frame(frame_id: str, configured: str) -> str:
             return frame_id.removesuffix(suffix) + body
     raise ScanError(
         f"the image's frame '{frame_id}' does not end in _optical_frame or _optical, so the scan's frame is not known; "
-        "set the parameter scan_frame to a frame at the camera with x forward, y left, z up"
+        "set the parameter scan.frame to a frame at the camera with x forward, y left, z up"
     )
 
 
@@ -129,7 +129,7 @@ def _beams(camera: PinholeCamera, pitch: float) -> _Beams:
     # A steep camera sees the ground behind it, too; a scan is of what lies ahead.
     pixels = np.flatnonzero(forward > 0)  # NaN, a pixel without a ray, compares false
     if not len(pixels):
-        raise ScanError(f"no pixel of a camera that looks down by {pitch} rad looks ahead; check camera_pitch")
+        raise ScanError(f"no pixel of a camera that looks down by {pitch} rad looks ahead; check scan.camera_pitch")
     forward, left, height = (values.ravel()[pixels] for values in (forward, left, height))
     bearings = np.arctan2(left, forward)
     angle_min, increment = float(bearings.min()), 1.0 / camera.fx

@@ -70,14 +70,14 @@ def _write_files(result: DepthFrame, folder: Path, facts: Mapping[str, str]) -> 
         "image.png": "rgb8, what the depth is registered with",
         "depth.png": "uint16 millimetres along z, 0 where invalid or beyond 65.535 m",
         "depth.npy": "float32 metres along z, NaN where invalid",
-        "depth_color.png": f"{settings.colormap} from {farthest} m to {nearest} m, logarithmic; black where invalid",
+        "depth_color.png": f"{settings.color_map} from {farthest} m to {nearest} m, logarithmic; black where invalid",
         "cloud.ply": "valid points, metres: x right, y down, z forward",
         "camera.yaml": "intrinsics of image and depth, pixels",
     }
     _write_png(folder / "image.png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     _write_png(folder / "depth.png", depth_millimeters(depth))
     np.save(folder / "depth.npy", depth, allow_pickle=False)
-    color = colorize(depth, nearest, farthest, settings.colormap)
+    color = colorize(depth, nearest, farthest, settings.color_map)
     _write_png(folder / "depth_color.png", cv2.cvtColor(color, cv2.COLOR_RGB2BGR))
     if result.confidence is not None:
         files["confidence.png"] = "uint8, 0 to 255 for a confidence of 0 to 1"

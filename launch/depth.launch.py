@@ -18,7 +18,7 @@ from depth_node.transport import PROFILE_VARIABLES
 BOOLEANS = ["true", "false"]
 VIEW_FRAME = "depth_view"
 
-# Arguments of the same name as a parameter; an empty one leaves the parameter to params_file.
+# Arguments that set a parameter; an empty one leaves it to params_file.
 PARAMETERS = {
     "image_transport": ("raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage", IMAGE_TRANSPORTS),
     "model": ("path of a model file, or name of a shipped model", None),
@@ -28,6 +28,8 @@ PARAMETERS = {
     "autostart": ("configure and activate at start, without a lifecycle manager", BOOLEANS),
 }
 AS_IN_FILE = "empty: as in params_file"
+# Of arguments that have not the parameter's own name.
+PARAMETER_NAMES = {"scan": "scan.enabled"}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -111,7 +113,7 @@ def depth_node(context: LaunchContext) -> list[Node]:
     # Without its type, launch would read a model named `12` as a number.
     types = {name: bool if choices == BOOLEANS else str for name, (_, choices) in PARAMETERS.items()}
     given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=types[name])
+        PARAMETER_NAMES.get(name, name): ParameterValue(LaunchConfiguration(name), value_type=types[name])
         for name in PARAMETERS
         if text(context, name)
     }

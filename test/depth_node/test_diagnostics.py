@@ -116,7 +116,7 @@ def test_every_reason_to_warn_is_said() -> None:
     status = replace(ACTIVE, intrinsics_source="prior", scale_source="unknown", input_loss="lost")
     entry = diagnostic_status(status, replace(RUNNING, last_error="step of 3 bytes", seconds_since_error=1.0))
     assert entry.message.startswith("step of 3 bytes; lost; no usable camera_info")
-    assert entry.message.endswith("(see scale_mode)")
+    assert entry.message.endswith("(see scale.mode)")
 
 
 def test_a_node_without_a_model_has_no_hardware() -> None:

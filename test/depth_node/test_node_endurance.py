@@ -31,12 +31,12 @@ def test_200_parameter_changes_while_running(running: tuple[NodeProcess, Client]
     client.send_until_answered("points", lambda: grey_image(client.header()))
     changes: list[tuple[str, Any, bool]] = [
         ("max_range", DEPTH - 0.5, True),
-        ("cloud_stride", 3, True),
-        ("colormap", "viridis", True),
-        ("colormap", "jet", False),
+        ("cloud.stride", 3, True),
+        ("color.map", "viridis", True),
+        ("color.map", "jet", False),
         ("max_range", DEPTH + 0.5, True),
-        ("cloud_stride", 0, False),
-        ("cloud_stride", 2, True),
+        ("cloud.stride", 0, False),
+        ("cloud.stride", 2, True),
         ("model", "other.onnx", False),
     ]
     for number in range(200):

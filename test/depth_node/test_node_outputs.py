@@ -22,11 +22,11 @@ pytestmark = pytest.mark.usefixtures("private_ros_domain")
 def test_depth_in_millimetres(running: tuple[NodeProcess, Client]) -> None:
     _, client = running
     client.subscribe("depth/image")
-    assert client.set_parameter("depth_encoding", "16UC1").successful
+    assert client.set_parameter("depth.encoding", "16UC1").successful
     _, result = client.send_until_answered("depth/image", lambda: grey_image(client.header()))
     assert (result.encoding, result.step) == ("16UC1", 2 * WIDTH)
     assert set(np.frombuffer(result.data, np.uint16)) == {round(expected_depth(100) * 1000)}
-    assert client.set_parameter("depth_encoding", "32FC1").successful
+    assert client.set_parameter("depth.encoding", "32FC1").successful
     client.unsubscribe("depth/image")
 
 
@@ -51,15 +51,15 @@ def test_outputs_agree_in_size_at_half_resolution(running: tuple[NodeProcess, Cl
 def test_dense_and_voxel_clouds(running: tuple[NodeProcess, Client]) -> None:
     _, client = running
     client.subscribe("points")
-    assert client.set_parameter("cloud_organized", False).successful
+    assert client.set_parameter("cloud.organized", False).successful
     _, cloud = client.send_until_answered("points", lambda: grey_image(client.header()))
     assert (cloud.height, cloud.width, cloud.is_dense) == (1, WIDTH * HEIGHT // 4, True)
-    assert client.set_parameter("cloud_voxel_size", 100.0).successful
+    assert client.set_parameter("cloud.voxel_size", 100.0).successful
     _, cloud = client.send_until_answered("points", lambda: grey_image(client.header()))
     assert cloud.width <= 4  # the wall spans four voxels at most
-    assert not client.set_parameter("cloud_organized", True).successful
-    assert client.set_parameter("cloud_voxel_size", 0.0).successful
-    assert client.set_parameter("cloud_organized", True).successful
+    assert not client.set_parameter("cloud.organized", True).successful
+    assert client.set_parameter("cloud.voxel_size", 0.0).successful
+    assert client.set_parameter("cloud.organized", True).successful
     client.unsubscribe("points")
 
 
@@ -81,18 +81,18 @@ def test_rate_limit_skips_images(running: tuple[NodeProcess, Client]) -> None:
 def test_fixed_scale(running: tuple[NodeProcess, Client]) -> None:
     _, client = running
     client.subscribe("depth/image")
-    assert client.set_parameter("scale_factor", 1.5).successful
-    assert client.set_parameter("scale_mode", "fixed").successful
+    assert client.set_parameter("scale.factor", 1.5).successful
+    assert client.set_parameter("scale.mode", "fixed").successful
     _, result = client.send_until_answered("depth/image", lambda: grey_image(client.header()))
     np.testing.assert_allclose(depth_of(result), 1.5 * expected_depth(100), rtol=1e-5)
     values = client.diagnostic_values()
     assert (values["scale_source"], float(values["scale_factor"])) == ("fixed", 1.5)
-    assert client.set_parameter("scale_mode", "model").successful
+    assert client.set_parameter("scale.mode", "model").successful
     client.unsubscribe("depth/image")
 
 
 def test_scan_sees_the_wall(start: Callable[..., Any]) -> None:
-    with start(scan=True) as (process, client):
+    with start(scan_enabled=True) as (process, client):
         client.wait_until_active()
         client.subscribe("scan", message_type=LaserScan)
         sent, scan = client.send_until_answered("scan", lambda: grey_image(client.header()))
@@ -114,8 +114,8 @@ def test_scan_sees_the_wall(start: Callable[..., Any]) -> None:
             return image
 
         client.send_until_answered("depth/image", nameless)
-        client.wait(lambda: "set the parameter scan_frame" in process.log)
-        assert client.set_parameter("scan_frame", "base_scan").successful
+        client.wait(lambda: "set the parameter scan.frame" in process.log)
+        assert client.set_parameter("scan.frame", "base_scan").successful
         _, scan = client.send_until_answered("scan", nameless)
         assert scan.header.frame_id == "base_scan"
 

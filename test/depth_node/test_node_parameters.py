@@ -35,12 +35,12 @@ def test_live_parameters(running: tuple[NodeProcess, Client]) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("colormap", "jet", "expected one of: turbo"),
-        ("cloud_stride", 0, "out of range"),
-        ("color_min_depth", 1000.0, "color_min_depth is 1000.0 and color_max_depth is 80.0"),
+        ("color.map", "jet", "expected one of: turbo"),
+        ("cloud.stride", 0, "out of range"),
+        ("color.min_depth", 1000.0, "color.min_depth is 1000.0 and color.max_depth is 80.0"),
         ("model", "other.onnx", "while unconfigured"),
         ("autostart", False, "read-only"),
-        ("cloud_stride", "two", "type"),
+        ("cloud.stride", "two", "type"),
     ],
 )
 def test_impossible_parameter_is_refused(running: tuple[NodeProcess, Client], name: str, value: Any, said: str) -> None:
@@ -50,7 +50,7 @@ def test_impossible_parameter_is_refused(running: tuple[NodeProcess, Client], na
 
 
 def test_bad_parameter_ends_the_start_with_a_sentence(start: Callable[..., Any]) -> None:
-    with start(colormap="jet") as (process, _):
+    with start(color_map="jet") as (process, _):
         assert process.process.wait(20) == 2
-        assert "colormap is 'jet'; expected one of" in process.log
+        assert "color.map is 'jet'; expected one of" in process.log
         assert "Traceback" not in process.log

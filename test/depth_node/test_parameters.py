@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError, asdict
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from depth_node.errors import ParameterError
-from depth_node.parameters import PARAMETERS, Settings, main, to_markdown, to_yaml
+from depth_node.parameter_files import main, to_markdown, to_yaml
+from depth_node.parameters import PARAMETERS, Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -35,20 +36,20 @@ def test_default_has_the_type_that_ros_declares(parameter: Any) -> None:
         ("image_transport", "theora", "expected one of: raw, compressed"),
         ("threads", -1, "threads is -1; expected 0 or more"),
         ("threads", 1025, "expected 1024 or less"),
-        ("cloud_stride", 0, "cloud_stride is 0; expected 1 or more"),
+        ("cloud_stride", 0, "cloud.stride is 0; expected 1 or more"),
         ("max_range", math.nan, "max_range is nan"),
         ("max_range", 0.0, "min_range is 0.0 and max_range is 0.0"),
-        ("color_min_depth", 90.0, "color_min_depth is 90.0 and color_max_depth is 80.0"),
-        ("colormap", "jet", "expected one of: turbo"),
+        ("color_min_depth", 90.0, "color.min_depth is 90.0 and color.max_depth is 80.0"),
+        ("color_map", "jet", "expected one of: turbo"),
         ("rectify", "yes", "expected one of: auto, off, done"),
         ("output_resolution", "640x192", "expected one of: image, half, quarter, model"),
         ("depth_encoding", "mono16", "expected one of: 32FC1, 16UC1"),
         ("rate_limit", -1.0, "expected 0.0 or more"),
         ("min_confidence", 1.5, "expected 1.0 or less"),
-        ("scale_factor", 0.0, "scale_factor is 0.0"),
-        ("scale_mode", "camera_height", "camera_height is 0; set camera_height first, in metres"),
-        ("cloud_voxel_size", 0.1, "set cloud_organized to false first"),
-        ("scan_min_height", 0.5, "scan_min_height is 0.5 and scan_max_height is 0.3"),
+        ("scale_factor", 0.0, "scale.factor is 0.0"),
+        ("scale_mode", "camera_height", "scale.camera_height is 0; set scale.camera_height first, in metres"),
+        ("cloud_voxel_size", 0.1, "set cloud.organized to false first"),
+        ("scan_min_height", 0.5, "scan.min_height is 0.5 and scan.max_height is 0.3"),
     ],
 )
 def test_impossible_value_is_refused(name: str, value: Any, said: str) -> None:
@@ -58,7 +59,17 @@ def test_impossible_value_is_refused(name: str, value: Any, said: str) -> None:
 
 
 def test_yaml_holds_all_defaults() -> None:
-    assert yaml.safe_load(to_yaml()) == {"/**": {"ros__parameters": asdict(Settings())}}
+    (parameters,) = (node["ros__parameters"] for node in yaml.safe_load(to_yaml()).values())
+    flat = {}
+    for name, value in parameters.items():
+        flat |= {f"{name}.{rest}": each for rest, each in value.items()} if isinstance(value, dict) else {name: value}
+    assert flat == {parameter.name: parameter.default for parameter in PARAMETERS}
+
+
+def test_names_in_ros_have_a_point_behind_their_group() -> None:
+    names = {parameter.attribute: parameter.name for parameter in PARAMETERS}
+    assert (names["scale_mode"], names["cloud_voxel_size"]) == ("scale.mode", "cloud.voxel_size")
+    assert names["image_transport"] == "image_transport"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +77,6 @@ def test_yaml_holds_all_defaults() -> None:
     [("config/depth.yaml", "yaml", to_yaml()), ("docs/parameters.md", "markdown", to_markdown())],
 )
 def test_files_are_up_to_date(path: str, format_: str, made: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (REPOSITORY / path).read_text() == made, f"python -m depth_node.parameters {format_} > {path}"
+    assert (REPOSITORY / path).read_text() == made, f"python -m depth_node.parameter_files {format_} > {path}"
     main([format_])
     assert capsys.readouterr().out == made

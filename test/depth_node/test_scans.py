@@ -167,7 +167,7 @@ def test_message_describes_one_instant_in_its_frame() -> None:
 
 def test_scan_that_sees_nothing_ahead_is_refused() -> None:
     below = PinholeCamera(20, 20, 100.0, 100.0, 10.0, -500.0)  # its image lies far below the optical axis
-    with pytest.raises(ScanError, match="looks ahead; check camera_pitch"):
+    with pytest.raises(ScanError, match=r"looks ahead; check scan\.camera_pitch"):
         scan(np.ones((20, 20), np.float32), below, pitch=1.5)
 
 
@@ -201,5 +201,5 @@ def test_frame_of_the_scan(frame_id: str, configured: str, expected: str) -> Non
 
 @pytest.mark.parametrize("frame_id", ["camera", "", "_optical", "camera_optical_link"])
 def test_frame_that_cannot_be_told_is_refused(frame_id: str) -> None:
-    with pytest.raises(ScanError, match="set the parameter scan_frame"):
+    with pytest.raises(ScanError, match=r"set the parameter scan\.frame"):
         scan_frame(frame_id, "")

@@ -71,6 +71,12 @@ def test_choices_are_those_of_the_parameters() -> None:
             assert set(arguments[parameter.name].choices) == {"", *parameter.choices}
 
 
+def test_arguments_of_another_name_set_parameters_that_exist() -> None:
+    names = runpy.run_path(str(DEPTH))["PARAMETER_NAMES"]
+    assert set(names) <= DEPTH_ARGUMENTS
+    assert set(names.values()) <= {parameter.name for parameter in PARAMETERS}
+
+
 def test_replay_is_depth_with_a_bag_on_its_time() -> None:
     depth, replay = arguments_of(DEPTH), arguments_of(REPLAY)
     assert set(replay) == set(depth)
@@ -156,7 +162,7 @@ def test_launched_node_has_its_topics_and_parameters(tiny_model_path: Path, tmp_
     from rcl_interfaces.srv import GetParameters
 
     log, params = tmp_path / "log", tmp_path / "params.yaml"
-    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"cloud_stride": 5, "precision": "auto"}}}))
+    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"cloud": {"stride": 5}, "precision": "auto"}}}))
     arguments = [
         "image:=/camera/image_raw",
         "image_transport:=raw",
@@ -169,7 +175,7 @@ def test_launched_node_has_its_topics_and_parameters(tiny_model_path: Path, tmp_
         "use_sim_time:=false",
         "log_level:=warn",
     ]
-    names = ["cloud_stride", "precision", "model", "backend", "scan", "use_sim_time"]
+    names = ["cloud.stride", "precision", "model", "backend", "scan.enabled", "use_sim_time"]
     with (
         ros2_launch(log, "depth_node", "depth.launch.py", f"params_file:={params}", *arguments) as process,
         observer("/robot") as client,
@@ -253,7 +259,7 @@ def test_unknown_choice_is_refused_before_anything_starts(tmp_path: Path, argume
 @pytest.mark.usefixtures("private_ros_domain")
 def test_a_node_that_cannot_start_ends_the_launch(tmp_path: Path) -> None:
     log, params = tmp_path / "log", tmp_path / "params.yaml"
-    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"cloud_stride": 0}}}))
+    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"cloud.stride": 0}}}))
     with ros2_launch(log, "depth_node", "depth.launch.py", f"params_file:={params}") as process:
         process.wait(30)
     assert "exit code 2" in log.read_text()

@@ -28,6 +28,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from depth_node.frames import stamp_ns
+from depth_node.parameters import ros_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 32
@@ -44,14 +45,17 @@ _namespaces = (f"/node{number}" for number in count(1000 * os.getpid()))
 
 
 class NodeProcess:
-    """The node as `ros2 run` starts it, alone in its namespace. `ros_arguments` go behind --ros-args."""
+    """The node as `ros2 run` starts it, alone in its namespace.
+
+    `ros_arguments` go behind --ros-args; `parameters` are attributes of `Settings`, or other names in ROS.
+    """
 
     def __init__(self, log: Path, *ros_arguments: str, **parameters: Any) -> None:
         self.namespace = next(_namespaces)
         self._log = log
         arguments = ["--ros-args", "-r", f"__ns:={self.namespace}", *ros_arguments]
         for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={value}"]
+            arguments += ["-p", f"{ros_name(name)}:={value}"]
         script = str(REPOSITORY / "depth_node" / "tools" / "scripts" / "depth_node")
         self.process = start_python(log, script, *arguments)
 
