@@ -18,7 +18,6 @@ from depth_node.frames import Frame
 from depth_node.model import read_model
 from depth_node.pipeline import DepthOptions, DepthPipeline
 from depth_node.scale import (
-    UNKNOWN_SCALE,
     CameraHeightScale,
     ScaleFilter,
     create_scale_source,
@@ -184,7 +183,7 @@ def test_unknown_until_there_is_enough_then_held_without_ground() -> None:
     wall = np.full_like(ground, 5)
     scale = CameraHeightScale(1.0)
     estimates = [scale.update(ground, CAMERA) for _ in range(5)]
-    assert estimates[:4] == [UNKNOWN_SCALE] * 4
+    assert [(e.source, e.factor, e.is_known) for e in estimates[:4]] == [("unknown", 1.0, False)] * 4
     assert estimates[4].source == "camera_height"
     assert estimates[4].factor == pytest.approx(0.5, rel=1e-3)
     assert [scale.update(wall, CAMERA) for _ in range(50)] == [estimates[4]] * 50
@@ -222,7 +221,7 @@ def test_modes_without_frames() -> None:
     depth = np.ones((CAMERA.height, CAMERA.width), np.float32)
     metric = create_scale_source("model", metric=True).update(depth, CAMERA)
     assert (metric.factor, metric.source) == (1.0, "model")
-    assert create_scale_source("model", metric=False).update(depth, CAMERA) == UNKNOWN_SCALE
+    assert create_scale_source("model", metric=False).update(depth, CAMERA).source == "unknown"
     fixed = create_scale_source("fixed", metric=False, factor=2.5).update(depth, CAMERA)
     assert (fixed.factor, fixed.source, fixed.relative_sigma) == (2.5, "fixed", 0.0)
 

@@ -1,22 +1,16 @@
-"""Metric scale of depth: as the model has it, as the user gives it, or from the camera's height over the ground.
-
-A source of scale is asked once per frame (`ScaleSource.update`) and says what the frame's depth is to be multiplied by.
-"""
+"""The ground below a camera, from its depth: a robust plane, in the unit of the depth."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera, backproject
-
-SCALE_MODES = ("model", "fixed", "camera_height")
+from depth_node.scale.filter import MAD_TO_SIGMA
 
 # About as many pixels of the image are looked at.
 _SAMPLES = 1500
@@ -41,7 +35,6 @@ _MAX_HEIGHT_ERROR = 0.05
 
 _REFINEMENTS = 4
 _TUKEY = 4.685  # 95 % efficiency at the normal distribution
-_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation, likewise
 
 
 @dataclass(frozen=True)
@@ -59,114 +52,6 @@ class GroundPlane:
     height: float
     inlier_share: float
     spread: float
-
-
-@dataclass(frozen=True)
-class ScaleEstimate:
-    """What depth is to be multiplied by to be in metres.
-
-    source: one of `SCALE_MODES`, or `unknown` with a factor of 1.
-    relative_sigma: standard deviation of a single frame's factor in parts of it; NaN where nothing is known about it.
-    """
-
-    factor: float
-    source: str
-    relative_sigma: float = math.nan
-
-
-UNKNOWN_SCALE = ScaleEstimate(1.0, "unknown")
-
-
-class ScaleSource(Protocol):
-    """Whatever knows the scale, from frames or otherwise."""
-
-    def update(self, depth: NDArray[np.float32], camera: PinholeCamera) -> ScaleEstimate:
-        """The scale of this frame, of whose depth (float32 [H, W], as the model has it; NaN invalid) it may learn."""
-        ...
-
-
-def create_scale_source(
-    mode: str, *, metric: bool, factor: float = 1.0, camera_height: float = math.nan
-) -> ScaleSource:
-    """The source of one of `SCALE_MODES`.
-
-    metric: whether the model's depth is in metres; decides between `model` and `unknown` in mode `model`.
-    factor: of mode `fixed`. camera_height: metres over the ground, of mode `camera_height`.
-    """
-    if mode == "camera_height":
-        return CameraHeightScale(camera_height)
-    if mode == "fixed":
-        return ConstantScale(ScaleEstimate(factor, "fixed", 0.0))
-    return ConstantScale(ScaleEstimate(1.0, "model") if metric else UNKNOWN_SCALE)
-
-
-@dataclass(frozen=True)
-class ConstantScale:
-    """A scale that no frame changes."""
-
-    estimate: ScaleEstimate
-
-    def update(self, depth: NDArray[np.float32], camera: PinholeCamera) -> ScaleEstimate:
-        return self.estimate
-
-
-class CameraHeightScale:
-    """Scale from the known height of the camera over the ground that it sees, filtered over frames."""
-
-    def __init__(self, camera_height: float) -> None:
-        self.camera_height = camera_height
-        self._filter = ScaleFilter()
-
-    def update(self, depth: NDArray[np.float32], camera: PinholeCamera) -> ScaleEstimate:
-        plane = ground_plane(depth, camera)
-        if plane is not None:
-            self._filter.add(self.camera_height / plane.height)
-        if not self._filter.known:
-            return UNKNOWN_SCALE
-        return ScaleEstimate(self._filter.factor, "camera_height", self._filter.relative_sigma)
-
-
-class ScaleFilter:
-    """Running median of the logarithm of single frames' factors.
-
-    A factor that is out of line with the window is set aside; as many in a row as make a window known start a new one,
-    since then the scene or the camera has changed. Frames without a factor leave everything as it is.
-    """
-
-    def __init__(self, window: int = 31, enough: int = 5) -> None:
-        self._window: deque[float] = deque(maxlen=window)
-        self._set_aside: list[float] = []
-        self._enough = enough
-        self._median, self._sigma = 0.0, math.nan
-
-    @property
-    def known(self) -> bool:
-        """Whether there have been enough factors to trust their median."""
-        return len(self._window) >= self._enough
-
-    @property
-    def factor(self) -> float:
-        return math.exp(self._median)
-
-    @property
-    def relative_sigma(self) -> float:
-        """Spread of the single factors (robust standard deviation), in parts of the factor."""
-        return self._sigma
-
-    def add(self, factor: float) -> None:
-        value = math.log(factor)
-        if self.known and abs(value - self._median) > max(4 * self._sigma, math.log(1.3)):
-            self._set_aside.append(value)
-            if len(self._set_aside) < self._enough:
-                return
-            self._window.clear()
-            self._window.extend(self._set_aside)
-        else:
-            self._window.append(value)
-        self._set_aside.clear()
-        values = np.array(self._window)
-        self._median = float(np.median(values))
-        self._sigma = _TO_SIGMA * float(np.median(np.abs(values - self._median)))
 
 
 def ground_plane(depth: NDArray[np.float32], camera: PinholeCamera) -> GroundPlane | None:
@@ -217,7 +102,7 @@ def _refined_plane(points: NDArray[np.float64], m: NDArray[np.float64]) -> Groun
         near = near[near < _BELOW]
         if len(near) < _MIN_INLIERS:
             return None
-        spread = max(_TO_SIGMA * float(np.median(near)), 1e-4)
+        spread = max(MAD_TO_SIGMA * float(np.median(near)), 1e-4)
         weights = np.square(np.clip(1 - np.square(distance / (_TUKEY * spread)), 0, None))
         weighted = points * weights[:, None]
         information = weighted.T @ points
