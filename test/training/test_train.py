@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 import yaml
@@ -17,7 +16,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training import cli, train
-from training.callbacks.checkpointing import checkpoint_callbacks
 from training.checkpoints import load_depth_network, read_checkpoint
 from training.data.module import DepthData
 from training.data.source import Source
@@ -229,39 +227,3 @@ def test_lightning_says_things_once_and_does_not_advertise(monkeypatch: pytest.M
     rank_zero_info("once")
     rank_zero_info("💡 Tip: buy something")
     assert spoken.getvalue().splitlines() == ["twice", "twice", "once"]
-
-
-def test_the_last_checkpoint_is_kept_when_it_is_not_the_best(tmp_path: Path) -> None:
-    """ModelCheckpoint's own save_last leaves a stale file when the error rises."""
-
-    class Rising(L.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Linear(1, 1)
-
-        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-            return self.layer(batch).sum()
-
-        def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
-            self.log("error", float(self.global_step))
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), 0.1)
-
-    frames = torch.utils.data.DataLoader([torch.ones(1)] * 4)
-    trainer = L.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        default_root_dir=tmp_path,
-        logger=False,
-        callbacks=checkpoint_callbacks("error"),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        val_check_interval=0.5,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(Rising(), frames, frames)
-    steps = {
-        path.name: torch.load(path, weights_only=True)["global_step"] for path in (tmp_path / "checkpoints").iterdir()
-    }
-    assert steps == {"best.ckpt": 2, "last.ckpt": 12}

@@ -96,3 +96,23 @@ def test_never_while_gradients_accumulate(saves: Callable[..., Steps]) -> None:
 def test_negative_intervals(interval: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="expected 0 or more"):
         CheckpointInterval(**interval)
+
+
+def test_the_last_checkpoint_is_kept_when_it_is_not_the_best(tmp_path: Path) -> None:
+    """ModelCheckpoint's own save_last leaves a stale file when the error rises."""
+    frames = DataLoader([torch.ones(1)] * 4)
+    trainer = L.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        callbacks=checkpoint_callbacks("error"),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        val_check_interval=0.5,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(Rising(), frames, frames)
+    files = (tmp_path / "checkpoints").iterdir()
+    steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in files}
+    assert steps == {"best.ckpt": 2, "last.ckpt": 12}
