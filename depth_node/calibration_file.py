@@ -15,9 +15,15 @@ import yaml
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CalibrationFileError, CameraError
 
+_MAX_BYTES = 100_000
 
-def write_calibration(camera: PinholeCamera, path: Path, camera_name: str) -> None:
+
+def write_calibration(
+    camera: PinholeCamera, path: Path, camera_name: str, more: Mapping[str, Any] | None = None
+) -> None:
     """Write a calibration file; one that is there is replaced in one step. R is the identity, and P is [K | 0].
+
+    more: entries of our own behind those of the format; other readers of such files pass over them.
 
     Raises:
         CalibrationFileError: the file cannot be written.
@@ -34,6 +40,7 @@ def write_calibration(camera: PinholeCamera, path: Path, camera_name: str) -> No
         "rectification_matrix": _matrix(3, 3, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
         "projection_matrix": _matrix(3, 4, [value for row in k.tolist() for value in (*row, 0.0)]),
     }
+    content |= more or {}
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=1000)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -55,7 +62,19 @@ def read_calibration(path: Path) -> PinholeCamera:
     Raises:
         CalibrationFileError: the file cannot be read, or is not such a file.
     """
+    return camera_from_calibration(read_mapping(path), path)
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """All entries of a calibration file, as YAML has them.
+
+    Raises:
+        CalibrationFileError: the file cannot be read, is too large, or has no entries.
+    """
     try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise CalibrationFileError(f"calibration file {path} has {size} bytes; expected {_MAX_BYTES} at most")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CalibrationFileError(f"calibration file {path} cannot be read: {error.strerror}") from error
@@ -63,6 +82,11 @@ def read_calibration(path: Path) -> PinholeCamera:
         raise CalibrationFileError(f"calibration file {path} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise CalibrationFileError(f"calibration file {path} has no keys; expected camera_matrix and others")
+    return content
+
+
+def camera_from_calibration(content: Mapping[str, Any], path: Path) -> PinholeCamera:
+    """The camera of `read_mapping`, see `read_calibration`; the path is for what is said of errors."""
     try:
         fx, _, cx, _, fy, cy, *_ = _numbers(content, "camera_matrix", 9)
         model = str(content.get("distortion_model", "plumb_bob"))

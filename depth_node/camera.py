@@ -71,6 +71,16 @@ class PinholeCamera:
         fx, fy, cx, cy = intrinsics
         return cls(width, height, fx * width, fy * height, cx * width - 0.5, cy * height - 0.5)
 
+    @classmethod
+    def from_prior(cls, prior: Sequence[float], width: int, height: int) -> PinholeCamera:
+        """Undistorted camera with the field of view across and the principal point of `prior`, and square pixels.
+
+        prior: normalised, as for `from_normalized`. Its fy/H holds for images of its own shape alone; pixels are square
+            in nearly every camera.
+        """
+        fx, _, cx, cy = prior
+        return cls.from_normalized((fx, fx * width / height, cx, cy), width, height)
+
     def normalized(self) -> tuple[float, float, float, float]:
         """(fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H): unchanged by `resized`."""
         width, height = self.width, self.height

@@ -32,17 +32,34 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class NetworkView:
+    """What the depth network saw of a frame, and what it said.
+
+    image: uint8 [h, w, 3] RGB, the whole frame (rectified, if its camera is) at the size of the network's input.
+    inverse_depth: float32 [h, w], 1/m of the model's depth for `camera`, before the metric scale; NaN where invalid.
+    camera: of the frame at its own resolution.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    image: NDArray[np.uint8]
+    inverse_depth: NDArray[np.float32]
+    camera: PinholeCamera
+
+
+@dataclass(frozen=True)
 class DepthFrame:
     """Depth of one frame, registered with it.
 
     frame: the image at the resolution of the depth; rectified, if its camera is.
     depth: float32 [H, W] metres along z (REP 118), NaN where invalid (REP 117), same size as `frame.rgb`.
     camera: the camera of both, at that resolution.
-    intrinsics_source: `camera_info` or `prior`.
+    intrinsics_source: `camera_info`, `learned` or `prior`.
     scale_source: `model`, `fixed` or `camera_height`; `unknown` where depth is metres times an unknown factor.
     scale_factor: what the model's depth was multiplied by.
     confidence: float32 [H, W] in 0..1, of models that give one.
     seconds: time spent per stage, such as `resize`, `inference`, `depth`.
+    view: what the network saw, where it was asked for.
     """
 
     frame: Frame
@@ -53,3 +70,4 @@ class DepthFrame:
     scale_factor: float = 1.0
     confidence: NDArray[np.float32] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    view: NetworkView | None = None

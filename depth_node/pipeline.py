@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from time import perf_counter
 
 import cv2
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from depth_node.backends import Backend
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
-from depth_node.frames import DepthFrame, Frame
+from depth_node.frames import DepthFrame, Frame, NetworkView
 from depth_node.images import message_array
 from depth_node.model import ModelFile, ModelSpec
 from depth_node.rectification import Rectification
@@ -57,30 +56,42 @@ class DepthPipeline:
         self._scale: tuple[tuple[str, float, float], ScaleSource] | None = None
         self._image = np.empty((1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
 
-    def process(self, frame: Frame, camera: PinholeCamera | Rectification | None) -> DepthFrame:
+    def process(
+        self,
+        frame: Frame,
+        camera: PinholeCamera | Rectification | None,
+        intrinsics_source: str = "camera_info",
+        keep_view: bool = False,
+    ) -> DepthFrame:
         """Depth registered with the image, which is rectified and resized if so wanted; its arrays are the caller's.
 
         camera: of the image at its resolution; a Rectification undistorts the image first; None uses the model's
             intrinsics prior.
+        intrinsics_source: where the camera is from, see `DepthFrame`; without one it is `prior`.
+        keep_view: also keep what the network saw.
 
         Raises:
             CameraError: the camera is of another resolution than the image.
         """
         spec, options, stopwatch = self.model.spec, self.options, Stopwatch()
-        source = "prior" if camera is None else "camera_info"
+        source = "prior" if camera is None else intrinsics_source
         rgb, outside = frame.rgb, None
         if isinstance(camera, Rectification):
             _check_size(camera.source, rgb)
             rgb, pinhole, outside = camera.apply(rgb), camera.target, camera.outside()
             stopwatch.lap("rectify")
         else:
-            pinhole = camera or _prior_camera(spec.intrinsics_prior, rgb.shape[1], rgb.shape[0])
+            pinhole = camera or PinholeCamera.from_prior(spec.intrinsics_prior, rgb.shape[1], rgb.shape[0])
         _check_size(pinhole, rgb)
 
         resize_image(rgb, self._image[0])
         stopwatch.lap("resize")
         prediction = self.backend.infer(self._image)
         stopwatch.lap("inference")
+        view = None
+        if keep_view:
+            view = self._view(frame, pinhole, prediction.output[0], outside)
+            stopwatch.lap("view")
 
         pinhole = self._output_camera(pinhole, options.output_resolution)
         size = pinhole.width, pinhole.height
@@ -101,7 +112,9 @@ class DepthPipeline:
             stopwatch.lap("sky")
         image = self._output_image(rgb, *size)
         registered = frame if image is frame.rgb else replace(frame, rgb=image)
-        return DepthFrame(registered, depth, pinhole, source, scale.source, scale.factor, confidence, stopwatch.seconds)
+        return DepthFrame(
+            registered, depth, pinhole, source, scale.source, scale.factor, confidence, stopwatch.seconds, view
+        )
 
     def warm_up(self) -> None:
         """Run once on a black image, so that the first frame does not pay for lazy allocations."""
@@ -116,6 +129,20 @@ class DepthPipeline:
             metric = self.model.spec.metric
             self._scale = wanted, create_scale_source(mode, metric=metric, factor=factor, camera_height=height)
         return self._scale[1]
+
+    def _view(
+        self,
+        frame: Frame,
+        camera: PinholeCamera,
+        output: NDArray[np.float32],
+        outside: NDArray[np.bool_] | None,
+    ) -> NetworkView:
+        spec, image = self.model.spec, self._image[0].copy()
+        size = spec.input_width, spec.input_height
+        inverse_depth = np.reciprocal(depth_from_output(output, spec, focal_scale(spec, camera), *size))
+        if outside is not None:
+            inverse_depth[_resize_mask(outside, *size)] = np.nan
+        return NetworkView(frame.stamp_ns, frame.frame_id, image, inverse_depth, camera)
 
     def _output_camera(self, camera: PinholeCamera, resolution: str) -> PinholeCamera:
         if resolution == "image":
@@ -229,13 +256,3 @@ def _resize_mask(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np
     if mask.shape == (height, width):
         return mask
     return cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).view(np.bool_)
-
-
-@lru_cache(maxsize=4)
-def _prior_camera(prior: tuple[float, float, float, float], width: int, height: int) -> PinholeCamera:
-    """The prior's field of view across and its principal point, with square pixels.
-
-    The prior's fy/H holds for images of the prior's own shape alone; pixels are square in nearly every camera.
-    """
-    fx, _, cx, cy = prior
-    return PinholeCamera.from_normalized((fx, fx * width / height, cx, cy), width, height)
