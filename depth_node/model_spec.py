@@ -27,6 +27,7 @@ SPEC_KEYS = (
     "license",
     "recipe",
 )
+MOTION_SPEC_KEYS = ("kind", "input.color", "metric", "dataset", "license", "recipe")
 SIDECAR_KEYS = ("input.layout", "input.mean", "input.std")
 CONFIDENCE_KEY = "output.confidence"
 OPTIONAL_SIDECAR_KEYS = (CONFIDENCE_KEY, CHECKSUM_KEY)
@@ -58,7 +59,7 @@ class FloatInput:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The contract of one model, see docs/architecture.md.
+    """The contract of one depth model, see docs/architecture.md.
 
     input_width, input_height: pixels of the network's input.
     min_depth, max_depth: range that the model was made for; metres if `metric`, else its own unit.
@@ -87,9 +88,7 @@ class ModelSpec:
     confidence_output: str | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < self.input_width <= MAX_INPUT_SIDE and 0 < self.input_height <= MAX_INPUT_SIDE):
-            size = f"{self.input_width}x{self.input_height}"
-            raise ModelFileError(f"input of {size} pixels; expected 1 to {MAX_INPUT_SIDE} along each side")
+        _expect_size(self.input_width, self.input_height)
         _expect_one_of("kind", self.kind, ("depth",))
         _expect_one_of("input.color", self.color, ("rgb", "bgr") if self.float_input else ("rgb",))
         _expect_one_of("output", self.output, ("disparity", "depth"))
@@ -110,8 +109,44 @@ class ModelSpec:
         return self.confidence_output is not None
 
 
-def to_metadata(spec: ModelSpec) -> dict[str, str]:
+@dataclass(frozen=True)
+class MotionSpec:
+    """The contract of one motion model: the motion between two images of one camera, and its intrinsics.
+
+    input_width, input_height: pixels of each of the network's two inputs.
+    metric: whether its translations are metres; else they share one unknown factor.
+
+    Raises:
+        ModelFileError: a value is outside the contract.
+    """
+
+    input_width: int
+    input_height: int
+    metric: bool
+    dataset: str
+    license: str
+    recipe: str
+    kind: str = "motion"
+    color: str = "rgb"
+
+    def __post_init__(self) -> None:
+        _expect_size(self.input_width, self.input_height)
+        _expect_one_of("kind", self.kind, ("motion",))
+        _expect_one_of("input.color", self.color, ("rgb",))
+
+
+def to_metadata(spec: ModelSpec | MotionSpec) -> dict[str, str]:
     """The metadata of a file of our own, without its checksum."""
+    if isinstance(spec, MotionSpec):
+        return {
+            FORMAT_KEY: FORMAT_VERSION,
+            "kind": spec.kind,
+            "input.color": spec.color,
+            "metric": "true" if spec.metric else "false",
+            "dataset": spec.dataset,
+            "license": spec.license,
+            "recipe": spec.recipe,
+        }
     return {
         FORMAT_KEY: FORMAT_VERSION,
         "kind": spec.kind,
@@ -143,10 +178,8 @@ def parse_metadata(
     float_input: FloatInput | None = None,
     confidence_output: str | None = None,
 ) -> ModelSpec:
-    """The spec of a model with an input of `width` x `height` pixels; what the graph says is passed in."""
-    missing = [key for key in SPEC_KEYS if key not in metadata]
-    if missing:
-        raise ModelFileError(f"lacks {', '.join(missing)}; found {', '.join(sorted(metadata)) or 'no metadata'}")
+    """The spec of a depth model with an input of `width` x `height` pixels; what the graph says is passed in."""
+    _expect_keys(metadata, SPEC_KEYS)
     _expect_one_of("metric", metadata["metric"], ("true", "false"))
     prior = _numbers("intrinsics.prior", metadata["intrinsics.prior"], 4)
     return ModelSpec(
@@ -164,6 +197,22 @@ def parse_metadata(
         output=metadata["output"],
         float_input=float_input,
         confidence_output=confidence_output,
+    )
+
+
+def parse_motion_metadata(metadata: Mapping[str, str], width: int, height: int) -> MotionSpec:
+    """The spec of a motion model with inputs of `width` x `height` pixels."""
+    _expect_keys(metadata, MOTION_SPEC_KEYS)
+    _expect_one_of("metric", metadata["metric"], ("true", "false"))
+    return MotionSpec(
+        input_width=width,
+        input_height=height,
+        metric=metadata["metric"] == "true",
+        dataset=metadata["dataset"],
+        license=metadata["license"],
+        recipe=metadata["recipe"],
+        kind=metadata["kind"],
+        color=metadata["input.color"],
     )
 
 
@@ -215,6 +264,17 @@ def _numbers(key: str, text: str, count: int) -> tuple[float, ...]:
 def _expect_numbers(key: str, numbers: tuple[float, ...], count: int) -> None:
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
         raise ModelFileError(f"{key} is {numbers}; expected {count} finite number(s)")
+
+
+def _expect_keys(metadata: Mapping[str, str], keys: tuple[str, ...]) -> None:
+    missing = [key for key in keys if key not in metadata]
+    if missing:
+        raise ModelFileError(f"lacks {', '.join(missing)}; found {', '.join(sorted(metadata)) or 'no metadata'}")
+
+
+def _expect_size(width: int, height: int) -> None:
+    if not (0 < width <= MAX_INPUT_SIDE and 0 < height <= MAX_INPUT_SIDE):
+        raise ModelFileError(f"input of {width}x{height} pixels; expected 1 to {MAX_INPUT_SIDE} along each side")
 
 
 def _expect_one_of(key: str, found: str, expected: tuple[str, ...]) -> None:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from depth_node.backends.float_image import input_adaptor
-from depth_node.backends.interface import Prediction, one_line
+from depth_node.backends.interface import one_line
 from depth_node.backends.model_cache import model_cache
 from depth_node.backends.signal_stack import kept_signal_stack
 from depth_node.errors import BackendError
-from depth_node.model import ModelFile
+from depth_node.model import ModelFile, MotionModelFile
 
 _PRECISION_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 
 
-class OpenVinoBackend:
+class OpenVinoSession:
     """One inference request, compiled for latency. Compiled models are kept in the user's cache."""
 
     name = "openvino"
 
-    def __init__(self, model: ModelFile, precision: str = "auto", threads: int = 0) -> None:
+    def __init__(self, model: ModelFile | MotionModelFile, precision: str = "auto", threads: int = 0) -> None:
         config: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision == "fp32":
             config["INFERENCE_PRECISION_HINT"] = "f32"
@@ -44,29 +45,28 @@ class OpenVinoBackend:
         element_type = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = _PRECISION_NAMES.get(element_type, element_type)
         self.device = f"CPU ({core.get_property('CPU', 'FULL_DEVICE_NAME').strip()})"
-        self._adapt = input_adaptor(model.spec)
-        # By name: the order of the outputs is the file's own.
-        confidence = model.spec.confidence_output
-        (self._output_index,) = (i for i, port in enumerate(compiled.outputs) if confidence not in port.names)
-        self._confidence_index = 1 - self._output_index if confidence is not None else None
+        # By name: the order of inputs and outputs is the file's own.
+        self._inputs = {name: _index(compiled.inputs, name) for name in model.inputs}
+        self._outputs = {name: _index(compiled.outputs, name) for name in model.outputs}
 
-    def infer(self, image: NDArray[np.uint8]) -> Prediction:
-        """See `Backend.infer`."""
-        self._request.set_input_tensor(ov.Tensor(self._adapt(image), shared_memory=True))
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """See `Session.run`."""
+        for name, array in inputs.items():
+            self._request.set_input_tensor(self._inputs[name], ov.Tensor(array, shared_memory=True))
         try:
             self._request.infer()
         except RuntimeError as error:
             raise BackendError(f"OpenVINO {ov.__version__} cannot run {self._path}: {_reason(error)}") from error
-        confidence = None if self._confidence_index is None else self._map(self._confidence_index)
-        return Prediction(self._map(self._output_index), confidence)
+        return {name: self._request.get_output_tensor(index).data.copy() for name, index in self._outputs.items()}
 
     def close(self) -> None:
-        """See `Backend.close`."""
+        """See `Loaded.close`."""
         del self._request
 
-    def _map(self, index: int) -> NDArray[np.float32]:
-        output = self._request.get_output_tensor(index).data
-        return output.reshape(1, *output.shape[-2:]).copy()
+
+def _index(ports: list[ov.ConstOutput], name: str) -> int:
+    """Which of the ports goes by that name, among others that OpenVINO may know it by."""
+    return next(index for index, port in enumerate(ports) if name in port.names)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from depth_node.backends import available_backends, create_backend
-from depth_node.model import ModelFile, ModelSpec, read_model
+from depth_node.backends import available_backends, create_backend, create_motion_backend
+from depth_node.backends.interface import Loaded
+from depth_node.model import ModelFile, ModelSpec, MotionModelFile, read_any_model
 from depth_node.resources import find_model
 
 BENCHMARK_RUNS = 30
@@ -31,10 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--benchmark", action="store_true", help="time inference on every installed backend")
     arguments = parser.parse_args(argv)
 
-    model = read_model(find_model(arguments.model))
+    model = read_any_model(find_model(arguments.model))
     timings = [time_backend(model, name) for name in available_backends()] if arguments.benchmark else []
     if arguments.json:
-        spec = {**dataclasses.asdict(model.spec), "has_confidence": model.spec.has_confidence}
+        spec = dataclasses.asdict(model.spec)
+        if isinstance(model, ModelFile):
+            spec["has_confidence"] = model.spec.has_confidence
         contract = {"path": str(model.path), "checksum": model.checksum, **spec}
         print(json.dumps({**contract, "benchmark": timings} if arguments.benchmark else contract, indent=2))
         return 0
@@ -45,15 +49,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def time_backend(model: ModelFile, name: str) -> dict[str, Any]:
+def time_backend(model: ModelFile | MotionModelFile, name: str) -> dict[str, Any]:
     """Median and 95th percentile of inference in milliseconds."""
-    backend = create_backend(model, name)
-    image = np.random.default_rng(0).integers(0, 256, (1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
-    backend.infer(image)
+    rng = np.random.default_rng(0)
+    size = (1, model.spec.input_height, model.spec.input_width, 3)
+    images = [rng.integers(0, 256, size, np.uint8) for _ in model.inputs]
+    infer, backend = _loaded(model, name)
+    infer(*images)
     seconds = []
     for _ in range(BENCHMARK_RUNS):
         started = perf_counter()
-        backend.infer(image)
+        infer(*images)
         seconds.append(perf_counter() - started)
     backend.close()
     median, p95 = np.percentile(seconds, [50, 95]) * 1e3
@@ -66,22 +72,22 @@ def time_backend(model: ModelFile, name: str) -> dict[str, Any]:
     }
 
 
-def contract_table(model: ModelFile) -> Table:
+def _loaded(model: ModelFile | MotionModelFile, name: str) -> tuple[Callable[..., object], Loaded]:
+    """Inference from the model's images, and what is to be closed after it."""
+    if isinstance(model, MotionModelFile):
+        motion = create_motion_backend(model, name)
+        return motion.infer, motion
+    depth = create_backend(model, name)
+    return depth.infer, depth
+
+
+def contract_table(model: ModelFile | MotionModelFile) -> Table:
     """The contract, one row a property."""
     spec = model.spec
-    fx, fy, cx, cy = spec.intrinsics_prior
-    unit = "m" if spec.metric else "(up to scale)"
     table = Table(title=str(model.path), show_header=False, title_justify="left")
     rows = {
         "kind": spec.kind,
-        "input": _input_text(spec),
-        "output": spec.output
-        if spec.float_input
-        else f"{spec.output} float32 [1, {spec.input_height}, {spec.input_width}]",
-        "confidence": f"'{spec.confidence_output}', 0 to 1 (sure)" if spec.has_confidence else "none",
-        "depth range": f"{spec.min_depth:g} to {spec.max_depth:g} {unit}",
-        "metric": "yes, for the prior's focal length" if spec.metric else "no: up to one unknown scale",
-        "intrinsics prior": f"fx/W {fx:.4f}, fy/H {fy:.4f}, (cx + 0.5)/W {cx:.4f}, (cy + 0.5)/H {cy:.4f}",
+        **(_motion_rows(model) if isinstance(model, MotionModelFile) else _depth_rows(model.spec)),
         "dataset": spec.dataset,
         "license": spec.license,
         "recipe": spec.recipe,
@@ -90,6 +96,30 @@ def contract_table(model: ModelFile) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _motion_rows(model: MotionModelFile) -> dict[str, str]:
+    spec = model.spec
+    return {
+        "input": f"{', '.join(model.inputs)}: each uint8 [1, {spec.input_height}, {spec.input_width}, 3], {spec.color}",
+        "output": ", ".join(model.outputs),
+        "metric": "yes" if spec.metric else "no: translations are up to one unknown scale",
+    }
+
+
+def _depth_rows(spec: ModelSpec) -> dict[str, str]:
+    fx, fy, cx, cy = spec.intrinsics_prior
+    unit = "m" if spec.metric else "(up to scale)"
+    return {
+        "input": _input_text(spec),
+        "output": spec.output
+        if spec.float_input
+        else f"{spec.output} float32 [1, {spec.input_height}, {spec.input_width}]",
+        "confidence": f"'{spec.confidence_output}', 0 to 1 (sure)" if spec.has_confidence else "none",
+        "depth range": f"{spec.min_depth:g} to {spec.max_depth:g} {unit}",
+        "metric": "yes, for the prior's focal length" if spec.metric else "no: up to one unknown scale",
+        "intrinsics prior": f"fx/W {fx:.4f}, fy/H {fy:.4f}, (cx + 0.5)/W {cx:.4f}, (cy + 0.5)/H {cy:.4f}",
+    }
 
 
 def timing_table(timings: list[dict[str, Any]]) -> Table:

@@ -153,7 +153,7 @@ def set_metadata(**changes: str | None) -> Callable[[ModelProto], None]:
         ({"checksum": "0" * 64}, "its metadata says 0000"),
         ({"recipe": "another"}, "checksum is"),
         ({"license": None, "dataset": None}, "lacks dataset, license; found checksum, depth_node.format"),
-        ({"kind": "motion"}, "kind is 'motion'; expected 'depth'"),
+        ({"kind": "flow"}, "kind is 'flow'; expected 'depth'"),
         ({"input__color": "bgr"}, "input.color is 'bgr'; expected 'rgb'"),
         ({"output": "depth"}, "output is 'disparity' float32 .*; expected 'depth' float32"),
         ({"metric": "yes"}, "metric is 'yes'; expected 'true' or 'false'"),
