@@ -53,7 +53,7 @@ class Augmentation:
         """
         draws = self.draw(len(batch.names))
         views = clean_views(_flip(batch, draws.flipped.to(batch.image.device, non_blocking=True)))
-        network_image, network_sources = _recolor(views.image, views.sources, draws)
+        network_image, network_sources = _recolor(views.network_image, views.network_sources, draws)
         return replace(views, network_image=network_image, network_sources=network_sources)
 
     def draw(self, count: int) -> Draws:
@@ -98,6 +98,8 @@ def _flip(batch: Batch, flipped: Tensor) -> Batch:
         image=_mirror(batch.image, flipped),
         sources=_mirror(batch.sources, flipped),
         intrinsics=intrinsics,
+        framing=None if batch.framing is None else batch.framing.mirrored(flipped),
+        weathered=None if batch.weathered is None else _mirror(batch.weathered, flipped),
         depth=None if batch.depth is None else _mirror(batch.depth, flipped),
         T_source_target=None if batch.T_source_target is None else _mirror_pose(batch.T_source_target, flipped),
     )

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from training.data.frame_store import FrameFiles, FramesInMemory, FrameStore
+from training.data.framing import UNKNOWN_CAMERA, Framing
 from training.data.records import FrameRecord, Matrix
 from training.data.sample import Sample
+from training.data.weather import Weather
 from training.errors import DataError
 
 Window = tuple[int, int, int, int]  # x, y, width, height in pixels
+UNKNOWN_INTRINSICS = (math.nan,) * 4
 
 
 class FrameDataset(Dataset[Sample]):
@@ -32,6 +35,9 @@ class FrameDataset(Dataset[Sample]):
         known_poses: samples carry the recorded poses of their sources.
         min_crop: a random window of at least this share of the image's width and height is cut out; 1 keeps all of it.
         cache: read all frames at once and keep them in memory, no larger than the smallest window needs.
+        known_intrinsics: only frames of known cameras; without it, those of unknown ones have intrinsics NaN.
+        camera: number of this source among those that are trained on, for cameras that are learned.
+        weather: what the networks see in place of clear sky, target and sources alike.
 
     Raises:
         DataError: no record qualifies, or the sources would have poses in part.
@@ -48,10 +54,14 @@ class FrameDataset(Dataset[Sample]):
         known_poses: bool = False,
         min_crop: float = 1.0,
         cache: bool = False,
+        known_intrinsics: bool = True,
+        camera: int = UNKNOWN_CAMERA,
+        weather: Weather | None = None,
     ) -> None:
         self.width, self.height = width, height
         self.source_offsets = tuple(source_offsets)
         self.stereo, self.depth, self.known_poses, self.min_crop = stereo, depth, known_poses, min_crop
+        self.known_intrinsics, self.camera, self.weather = known_intrinsics, camera, weather
         if stereo and self.source_offsets and not known_poses:
             raise DataError("neighbours without poses cannot share a sample with a stereo partner: set known_poses")
         by_place = {(r.sequence, r.index): r for r in records}
@@ -60,7 +70,7 @@ class FrameDataset(Dataset[Sample]):
         chosen = [(r, around) for r, around in found if self._qualifies(r, around)]
         if not chosen:
             raise DataError(
-                f"none of {len(records)} frames can be a target: known intrinsics"
+                f"none of {len(records)} frames can be a target: {'known intrinsics' if known_intrinsics else 'images'}"
                 f"{', depth' * depth}{', poses' * known_poses}{', a stereo partner' * stereo}"
                 f" and neighbours at {list(self.source_offsets)} are needed"
             )
@@ -84,13 +94,16 @@ class FrameDataset(Dataset[Sample]):
             self._cut(source, window, view)
         # Channels stay interleaved here: stacking a batch sorts them ten times as fast as a copy of each sample would.
         tensors = torch.from_numpy(views).permute(0, 3, 1, 2)
+        framing = Framing.window(window, width, height, self.camera)
         return Sample(
             image=tensors[0],
             sources=tensors[1:],
-            intrinsics=_cropped_intrinsics(record, width, height, window),
+            intrinsics=framing.of_sample(torch.tensor(record.intrinsics or UNKNOWN_INTRINSICS)),
             depth=self._cut_depth(record, width, height, window) if self.depth else None,
             T_source_target=self.relative_poses(position) if self.known_poses or self.stereo else None,
             name=record.name,
+            framing=framing,
+            weathered=None if self.weather is None else self.weather.draw(tensors),
         )
 
     def whole_image(self, path: Path) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
@@ -130,7 +143,7 @@ class FrameDataset(Dataset[Sample]):
     def _qualifies(self, record: FrameRecord, neighbours: Sequence[FrameRecord]) -> bool:
         return (
             record.is_target
-            and record.intrinsics is not None
+            and (record.intrinsics is not None or not self.known_intrinsics)
             and len(neighbours) == len(self.source_offsets)
             and (record.depth is not None or not self.depth)
             and (record.stereo is not None or not self.stereo)
@@ -179,11 +192,3 @@ def relative_pose(source: FrameRecord, target: FrameRecord) -> Matrix:
     if source.pose is None or target.pose is None:
         raise DataError(f"{(source if source.pose is None else target).name} has no pose")
     return np.asarray(np.linalg.inv(source.pose) @ target.pose)
-
-
-def _cropped_intrinsics(record: FrameRecord, width: int, height: int, window: Window) -> torch.Tensor:
-    if record.intrinsics is None:
-        raise DataError(f"{record.name} has no intrinsics")
-    fx, fy, cx, cy = record.intrinsics
-    x, y, w, h = window
-    return torch.tensor([fx * width / w, fy * height / h, (cx * width - x) / w, (cy * height - y) / h])

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.data.dataset import FrameDataset, check_shape
+from training.data.dataset import UNKNOWN_INTRINSICS, FrameDataset, check_shape
 from training.data.frame_store import at_once, available_memory, check_room, reading
+from training.data.framing import Framing
 from training.data.sample import Sample
 from training.errors import DataError, FrameError
 
@@ -47,7 +48,14 @@ class DeviceFrames(Dataset[Sample]):
         ]
         self._unreadable = _unreadable(used, shapes, files) | no_depth
         self._slots = torch.tensor(used, device=device)
-        self._intrinsics = torch.tensor([record.intrinsics for record in self.targets], device=device)
+        known_or_nan = [record.intrinsics or UNKNOWN_INTRINSICS for record in self.targets]
+        self._intrinsics = torch.tensor(known_or_nan, device=device)
+        self._framings = [
+            None
+            if isinstance(shape, FrameError)
+            else _framing(shape, frames.camera).with_tensors(lambda tensor: tensor.to(device))
+            for shape in (shapes[slots[record.image]] for record in self.targets)
+        ]
         known = frames.known_poses or frames.stereo
         poses = [frames.relative_poses(i) for i in range(len(used))] if known else []
         self._poses = torch.stack(poses).to(device) if known else None
@@ -67,7 +75,13 @@ class DeviceFrames(Dataset[Sample]):
             depth=None if self._depths is None else self._depths[position].float(),
             T_source_target=None if self._poses is None else self._poses[position],
             name=self.targets[position].name,
+            framing=self._framings[position],
         )
+
+
+def _framing(shape: tuple[int, ...], camera: int) -> Framing:
+    height, width = shape[:2]
+    return Framing.window((0, 0, width, height), width, height, camera)
 
 
 def _load_images(frames: FrameDataset, files: list[Path], device: torch.device) -> tuple[Tensor, list[Shape]]:

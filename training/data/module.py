@@ -32,6 +32,7 @@ from training.data.shard_files import Shards, read_shards
 from training.data.shards import ShardLoader, ShardSamples
 from training.data.source import Source
 from training.data.unreadable import UnreadableFrames
+from training.data.weather import Weather
 from training.errors import DataError
 
 Cache = Literal["none", "ram", "device"]
@@ -58,6 +59,8 @@ class DepthData(L.LightningDataModule):
             device, where batches are made without workers (not with min_crop); none reads them whenever needed.
         prefetch: batches that each worker prepares ahead.
         augmentation: flips and colours.
+        known_intrinsics: train on frames of known cameras only; false takes all, for a task that learns intrinsics.
+        weather: snow, sun flare, fog and rain that the networks see and the losses do not; none keeps the sky clear.
         shards: folder or URL of what `prepare --shards` wrote; training frames are streamed from there, not from
             `train`.
 
@@ -82,6 +85,8 @@ class DepthData(L.LightningDataModule):
         cache: Cache = "none",
         prefetch: int = 2,
         augmentation: Augmentation = Augmentation(),
+        known_intrinsics: bool = True,
+        weather: Weather | None = None,
         shards: str | None = None,
     ) -> None:
         super().__init__()
@@ -93,6 +98,8 @@ class DepthData(L.LightningDataModule):
             raise DataError(f"min_crop is {min_crop}; expected a share of the image, above 0 and at most 1")
         if shards is not None and (train or stereo or cache != "none"):
             raise DataError("shards are streamed: leave out train, stereo and cache")
+        if weather is not None and cache == "device":
+            raise DataError("data.weather is painted by workers, and data.cache is device: set data.cache: ram")
         self.root = Path(root)
         self.shards = shards
         self.train_sources = [] if shards is not None else train or [Source("kitti_raw")]
@@ -102,6 +109,7 @@ class DepthData(L.LightningDataModule):
         self.source_offsets = [-1, 1] if source_offsets is None else source_offsets
         self.stereo, self.depth, self.known_poses = stereo, depth, known_poses
         self.min_crop, self.cache, self.prefetch, self.augmentation = min_crop, cache, prefetch, augmentation
+        self.known_intrinsics, self.weather = known_intrinsics, weather
         self.seed = torch.initial_seed()
 
     @cached_property
@@ -148,7 +156,7 @@ class DepthData(L.LightningDataModule):
         if self.stream is not None:
             return ShardLoader(self._streamed(self.stream), self._position, self.workers, self.prefetch)
         parts: list[Dataset[Sample]] = []
-        for source, records in zip(self.train_sources, self.train_records, strict=True):
+        for camera, (source, records) in enumerate(zip(self.train_sources, self.train_records, strict=True)):
             frames = FrameDataset(
                 records,
                 self.width,
@@ -159,6 +167,9 @@ class DepthData(L.LightningDataModule):
                 known_poses=self.known_poses,
                 min_crop=self.min_crop,
                 cache=self.cache == "ram",
+                known_intrinsics=self.known_intrinsics,
+                camera=camera,
+                weather=self.weather,
             )
             parts += [self._on_device(frames)] * source.repeat
         together: ConcatDataset[Sample] = ConcatDataset(parts)
@@ -221,6 +232,8 @@ class DepthData(L.LightningDataModule):
             depth=self.depth,
             known_poses=self.known_poses,
             min_crop=self.min_crop,
+            known_intrinsics=self.known_intrinsics,
+            weather=self.weather,
             rank=rank,
             world_size=world_size,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.data.framing import Framing
 from training.errors import DataError
 
 
@@ -16,10 +17,12 @@ class Sample:
     """One target frame at training resolution.
 
     image: uint8 [3, H, W], RGB. sources: uint8 [N, 3, H, W], frames that see the same scene, N may be 0.
-    intrinsics: float32 [4], (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H).
+    intrinsics: float32 [4], (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H); NaN where the camera is unknown.
     depth: float32 [1, H, W] metres, 0 where unknown; None where the dataset has no depth at all.
     T_source_target: float32 [N, 4, 4], metres, maps target points into each source; None where it is to be learned.
     unreadable: why each frame that this one stands in for could not be read.
+    framing: what of the camera's image it shows; None: all of it, with the pixels that it has.
+    weathered: uint8 [1 + N, 3, H, W], target and sources as the networks see them; None: as they are.
     """
 
     image: Tensor
@@ -29,6 +32,8 @@ class Sample:
     T_source_target: Tensor | None
     name: str
     unreadable: tuple[str, ...] = ()
+    framing: Framing | None = None
+    weathered: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Batch:
     T_source_target: Tensor | None
     names: tuple[str, ...]
     unreadable: tuple[str, ...] = ()
+    framing: Framing | None = None
+    weathered: Tensor | None = None
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Batch:
@@ -58,6 +65,8 @@ class Batch:
             T_source_target=_stack([s.T_source_target for s in samples]),
             names=tuple(s.name for s in samples),
             unreadable=tuple(reason for s in samples for reason in s.unreadable),
+            framing=_stack_framings(samples),
+            weathered=_stack_weathered(samples),
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
@@ -77,6 +86,8 @@ class Batch:
             T_source_target=None if self.T_source_target is None else change(self.T_source_target),
             names=self.names,
             unreadable=self.unreadable,
+            framing=None if self.framing is None else self.framing.with_tensors(change),
+            weathered=None if self.weathered is None else change(self.weathered),
         )
 
 
@@ -95,12 +106,27 @@ class Views:
     depth: Tensor | None
     T_source_target: Tensor | None
     names: tuple[str, ...] = ()
+    framing: Framing | None = None
 
 
 def clean_views(batch: Batch) -> Views:
-    """Views without augmentation, for validation."""
+    """Views without augmentation of the batch, as for validation."""
     image, sources = batch.image.float() / 255.0, batch.sources.float() / 255.0
-    return Views(image, sources, image, sources, batch.intrinsics, batch.depth, batch.T_source_target, batch.names)
+    network_image, network_sources = image, sources
+    if batch.weathered is not None:
+        seen = batch.weathered.float() / 255.0
+        network_image, network_sources = seen[:, 0], seen[:, 1:]
+    return Views(
+        image,
+        sources,
+        network_image,
+        network_sources,
+        batch.intrinsics,
+        batch.depth,
+        batch.T_source_target,
+        batch.names,
+        batch.framing,
+    )
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
@@ -110,3 +136,16 @@ def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     if len(present) != len(tensors):
         raise DataError(f"{len(present)} of {len(tensors)} samples of a batch have depth or poses; all or none must")
     return torch.stack(present)
+
+
+def _stack_framings(samples: Sequence[Sample]) -> Framing | None:
+    framings = [s.framing for s in samples if s.framing is not None]
+    return Framing.stack(framings) if len(framings) == len(samples) else None
+
+
+def _stack_weathered(samples: Sequence[Sample]) -> Tensor | None:
+    """What the networks see, uint8 [B, 1 + N, 3, H, W]; None where that is of every sample what it is."""
+    if all(s.weathered is None for s in samples):
+        return None
+    frames = [torch.cat([s.image[None], s.sources]) if s.weathered is None else s.weathered for s in samples]
+    return torch.stack(frames)

@@ -20,6 +20,7 @@ from training.data.sample import Batch, Sample
 from training.data.sampling import LateDataLoader, Position, ReadableSamples
 from training.data.shard_files import ShardClip, Shards
 from training.data.unreadable import UnreadableFrames
+from training.data.weather import Weather
 from training.errors import DataError, FrameError
 
 SHUFFLED_TARGETS = 2000
@@ -36,7 +37,7 @@ class ShardSamples(IterableDataset["Sample | DepthNodeError"]):
         width, height: size of the samples in pixels.
         batch_size: samples per batch and process.
         seed: of the run; the same in all processes.
-        source_offsets, depth, known_poses, min_crop: as for `FrameDataset`.
+        source_offsets, depth, known_poses, min_crop, known_intrinsics, weather: as for `FrameDataset`.
         rank, world_size: this process, and how many there are.
 
     Raises:
@@ -54,6 +55,8 @@ class ShardSamples(IterableDataset["Sample | DepthNodeError"]):
         depth: bool = False,
         known_poses: bool = False,
         min_crop: float = 1.0,
+        known_intrinsics: bool = True,
+        weather: Weather | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -70,6 +73,9 @@ class ShardSamples(IterableDataset["Sample | DepthNodeError"]):
             "depth": depth,
             "known_poses": known_poses,
             "min_crop": min_crop,
+            "known_intrinsics": known_intrinsics,
+            "camera": 0,
+            "weather": weather,
         }
         if not self.batches:
             raise DataError(f"{shards.targets} frames in {shards.base} do not fill one batch: lower data.batch_size")
