@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from training.data.augmentation import Augmentation
 from training.data.module import DepthData
 from training.data.source import Source
+from training.losses.options import SelfSupervisedLosses
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.supervised import SupervisedDepth
 
@@ -42,7 +43,7 @@ def tasks() -> dict[str, L.LightningModule]:
     made = {
         "supervised": SupervisedDepth(ENCODER, pretrained=False),
         "self_supervised": SelfSupervisedDepth(
-            ENCODER, ENCODER, pretrained=False, source_offsets=(-1,), automask=False
+            ENCODER, ENCODER, pretrained=False, source_offsets=(-1,), losses=SelfSupervisedLosses(automask=False)
         ),
     }
     for task in made.values():

@@ -24,10 +24,25 @@ def warp(source: Tensor, depth: Tensor, intrinsics: Tensor, T_source_target: Ten
         The warped image [..., C, H, W], the border repeated beyond it, and which pixels are valid, bool [..., 1, H, W]:
         those in front of the source camera that fall between its outer pixel centres. Leading dimensions broadcast.
     """
+    pixels, _, visible = reproject(depth, intrinsics, T_source_target)
+    return sample(source, pixels), visible
+
+
+def reproject(depth: Tensor, intrinsics: Tensor, T_source_target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the source camera sees the target's pixels.
+
+    Args:
+        depth: float [..., 1, H, W], metres, of the target.
+        intrinsics: float [..., 4], normalised, of both cameras.
+        T_source_target: float [..., 4, 4].
+
+    Returns:
+        Pixels (x, y) [..., 2, H, W] of the source; depth [..., 1, H, W] in the source's frame, metres; and which are
+        valid, bool [..., 1, H, W], as for `warp`.
+    """
     points = transform_points(T_source_target, back_project(depth, intrinsics))
-    pixels = project(points, intrinsics)
-    in_front = points[..., 2:, :, :] > MIN_Z
-    return sample(source, pixels), in_front & _inside(pixels)
+    pixels, z = project(points, intrinsics), points[..., 2:, :, :]
+    return pixels, z, (z > MIN_Z) & _inside(pixels)
 
 
 def sample(image: Tensor, pixels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from training.checkpoints import DepthNetworkCard, write_card
 from training.data.module import DepthData
 from training.data.sample import Views
 from training.errors import DataError
+from training.losses.options import SelfSupervisedLosses
 from training.losses.reprojection import ReprojectionDiagnostics, photometric_reprojection_loss
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
 from training.networks.execution import full_precision, prepare_network
@@ -35,9 +36,7 @@ class SelfSupervisedDepth(L.LightningModule):
         scales: number of disparity maps that are trained.
         min_depth: depth at disparity 1.
         max_depth: depth at disparity 0.
-        smoothness: weight of the edge-aware smoothness at the finest scale.
-        minimum_reprojection: per pixel the best source counts; otherwise the mean of the sources.
-        automask: pixels which unwarped sources explain better do not train.
+        losses: how the reconstructed target is compared with the real one.
         source_offsets: frame numbers of the sources relative to the target's, as `data.source_offsets`; the pose
             network gets frames in temporal order.
         picture_interval: steps between two pictures in TensorBoard.
@@ -54,9 +53,7 @@ class SelfSupervisedDepth(L.LightningModule):
         scales: int = 4,
         min_depth: float = 0.1,
         max_depth: float = 100.0,
-        smoothness: float = 1e-3,
-        minimum_reprojection: bool = True,
-        automask: bool = True,
+        losses: SelfSupervisedLosses = SelfSupervisedLosses(),
         source_offsets: tuple[int, ...] = (-1, 1),
         picture_interval: int = 250,
         channels_last: bool = True,
@@ -70,7 +67,7 @@ class SelfSupervisedDepth(L.LightningModule):
         for network in (self.depth_network, self.pose_network):
             prepare_network(network, channels_last, compile)
         self.min_depth, self.max_depth = min_depth, max_depth
-        self.smoothness, self.minimum_reprojection, self.automask = smoothness, minimum_reprojection, automask
+        self.losses = losses
         self.source_offsets = source_offsets
         self.picture_interval = picture_interval
         self.optimization = optimization
@@ -111,7 +108,13 @@ class SelfSupervisedDepth(L.LightningModule):
 
     def predictions(self, views: Views) -> Predictions:
         """What the networks say of a batch."""
-        return Predictions(self.depth_network(views.network_image), self.poses(views), views.intrinsics)
+        source_disparities = None
+        if self.losses.consistency is not None:
+            finest = self.depth_network(views.network_sources.flatten(0, 1))[0]
+            source_disparities = finest.unflatten(0, views.network_sources.shape[:2])
+        return Predictions(
+            self.depth_network(views.network_image), self.poses(views), views.intrinsics, source_disparities
+        )
 
     def loss(self, views: Views, predictions: Predictions) -> tuple[Tensor, ReprojectionDiagnostics]:
         """Loss of `predictions`, and what to log of it; in float32 whatever precision the networks run in."""
@@ -124,9 +127,8 @@ class SelfSupervisedDepth(L.LightningModule):
                 predictions.T_source_target,
                 min_depth=self.min_depth,
                 max_depth=self.max_depth,
-                smoothness=self.smoothness,
-                minimum=self.minimum_reprojection,
-                automask=self.automask,
+                options=self.losses,
+                source_disparities=predictions.source_disparities,
             )
 
     def reprojection(self, views: Views) -> tuple[Tensor, ReprojectionDiagnostics]:
@@ -134,12 +136,11 @@ class SelfSupervisedDepth(L.LightningModule):
         return self.loss(views, self.predictions(views))
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
-        """Photometric reprojection loss with smoothness."""
+        """Sum of the recipe's losses."""
         loss, diagnostics = self.reprojection(views)
         terms = {
             "loss": loss.detach(),
-            "photometric": diagnostics.photometric,
-            "smoothness": diagnostics.smoothness,
+            **diagnostics.terms,
             "mask": diagnostics.finest.mask.float().mean(),
             "median_depth": diagnostics.finest.depth.median(),
         }

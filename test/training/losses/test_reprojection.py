@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from training.data.augmentation import Augmentation
 from training.data.sample import Batch, Views, clean_views
+from training.losses.options import SelfSupervisedLosses
 from training.losses.photometric import photometric_error
-from training.losses.reprojection import photometric_reprojection_loss
+from training.losses.reprojection import ReprojectionDiagnostics, photometric_reprojection_loss
 from training.losses.smoothness import edge_aware_smoothness
 
 HEIGHT, WIDTH, SHIFT = 16, 24, 2
@@ -56,12 +58,18 @@ def passing() -> dict[str, Any]:
     }
 
 
+def evaluated(
+    disparities: Sequence[Tensor], scene: dict[str, Any], **options: Any
+) -> tuple[Tensor, ReprojectionDiagnostics]:
+    return photometric_reprojection_loss(disparities, **scene, options=SelfSupervisedLosses(**options))
+
+
 def loss_of(disparity: Tensor, scene: dict[str, Any], **options: Any) -> float:
-    return float(photometric_reprojection_loss([disparity], **scene, **options)[0])
+    return float(evaluated([disparity], scene, **options)[0])
 
 
 def test_true_depth_explains_every_pixel_through_one_of_the_sources(passing: dict[str, Any]) -> None:
-    loss, diagnostics = photometric_reprojection_loss([disparity_of(WALL)], **passing)
+    loss, diagnostics = evaluated([disparity_of(WALL)], passing)
     finest = diagnostics.finest
     torch.testing.assert_close(finest.depth, torch.full_like(finest.depth, WALL))
     # Windows of SSIM at the border see repeated pixels; all others are exact.
@@ -75,7 +83,7 @@ def test_true_depth_explains_every_pixel_through_one_of_the_sources(passing: dic
 def test_true_depth_has_the_least_loss_and_the_gradient_points_to_it(passing: dict[str, Any], wrong: float) -> None:
     assert loss_of(disparity_of(wrong), passing) > loss_of(disparity_of(WALL), passing) + 0.005
     disparity = disparity_of(wrong).requires_grad_()
-    photometric_reprojection_loss([disparity], **passing)[0].backward()
+    evaluated([disparity], passing)[0].backward()
     assert disparity.grad is not None
     assert torch.sign(disparity.grad.sum()) == (1 if wrong < WALL else -1)
 
@@ -83,14 +91,14 @@ def test_true_depth_has_the_least_loss_and_the_gradient_points_to_it(passing: di
 def test_automask_of_a_static_pair_leaves_nothing_to_train(passing: dict[str, Any]) -> None:
     static = passing | {"sources": passing["image"].unsqueeze(1).repeat(1, 2, 1, 1, 1)}
     disparity = disparity_of(WALL).requires_grad_()
-    loss, diagnostics = photometric_reprojection_loss([disparity], **static, smoothness=0.0)
+    loss, diagnostics = evaluated([disparity], static, smoothness=0.0)
     loss.backward()
     assert not diagnostics.finest.mask.any()
     assert disparity.grad is not None
     assert disparity.grad.abs().max() == 0
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
-    _, unmasked = photometric_reprojection_loss([disparity], **static, smoothness=0.0, automask=False)
+    _, unmasked = evaluated([disparity], static, smoothness=0.0, automask=False)
     assert unmasked.finest.mask[..., SHIFT:-SHIFT].all()
     assert unmasked.photometric > 0.05
 
@@ -98,7 +106,7 @@ def test_automask_of_a_static_pair_leaves_nothing_to_train(passing: dict[str, An
 def test_automask_breaks_ties_of_textureless_frames(passing: dict[str, Any]) -> None:
     gray = {"image": torch.full_like(passing["image"], 0.5), "sources": torch.full_like(passing["sources"], 0.5)}
     torch.manual_seed(0)
-    _, diagnostics = photometric_reprojection_loss([disparity_of(WALL)], **passing | gray)
+    _, diagnostics = evaluated([disparity_of(WALL)], passing | gray)
     assert 0.3 < diagnostics.finest.mask.float().mean() < 0.7
 
 
@@ -107,9 +115,7 @@ def test_automask_takes_out_an_object_that_moves_with_the_camera(passing: dict[s
     color = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     image, sources = passing["image"].clone(), passing["sources"].clone()
     image[car], sources[car] = color, color.unsqueeze(1)
-    _, diagnostics = photometric_reprojection_loss(
-        [disparity_of(WALL)], **passing | {"image": image, "sources": sources}
-    )
+    _, diagnostics = evaluated([disparity_of(WALL)], passing | {"image": image, "sources": sources})
     mask = diagnostics.finest.mask[0, 0]
     assert not mask[5:11, 9:15].any()
     assert mask[:, 3:5].all()
@@ -122,7 +128,7 @@ def test_minimum_ignores_a_source_in_which_the_target_is_hidden(passing: dict[st
     hidden = passing | {"sources": sources}
     inner = (..., slice(SHIFT + 1, -SHIFT - 1))
     errors = {
-        minimum: photometric_reprojection_loss([disparity_of(WALL)], **hidden, minimum=minimum)[1].finest.error[inner]
+        minimum: evaluated([disparity_of(WALL)], hidden, minimum_reprojection=minimum)[1].finest.error[inner]
         for minimum in (True, False)
     }
     assert errors[True].max() < 1e-5
@@ -130,7 +136,7 @@ def test_minimum_ignores_a_source_in_which_the_target_is_hidden(passing: dict[st
 
 
 def test_mean_over_sources_counts_only_those_that_see_the_pixel(passing: dict[str, Any]) -> None:
-    _, diagnostics = photometric_reprojection_loss([disparity_of(WALL)], **passing, minimum=False)
+    _, diagnostics = evaluated([disparity_of(WALL)], passing, minimum_reprojection=False)
     errors = photometric_error(diagnostics.finest.warped, passing["image"].unsqueeze(1))
     # The earlier source sees all but the last columns, the later one all but the first.
     torch.testing.assert_close(diagnostics.finest.error[..., :SHIFT], errors[:, 0, ..., :SHIFT])
@@ -143,9 +149,7 @@ def test_mean_over_sources_counts_only_those_that_see_the_pixel(passing: dict[st
 def test_pixels_that_no_source_sees_do_not_train(passing: dict[str, Any], automask: bool) -> None:
     single = {"sources": passing["sources"][:, :1], "T_source_target": passing["T_source_target"][:, :1]}
     disparity = disparity_of(WALL + 0.1).requires_grad_()
-    loss, diagnostics = photometric_reprojection_loss(
-        [disparity], **passing | single, smoothness=0.0, automask=automask
-    )
+    loss, diagnostics = evaluated([disparity], passing | single, smoothness=0.0, automask=automask)
     loss.backward()
     assert disparity.grad is not None
     assert not diagnostics.finest.mask[..., -SHIFT:].any()
@@ -160,10 +164,10 @@ def test_scales_are_upsampled_and_averaged_and_smoothness_halves_with_each(passi
     constant = [disparity_of(3.0, scale) for scale in range(3)]
     torch.manual_seed(0)
     expected = loss_of(constant[0], passing, automask=False)
-    assert float(photometric_reprojection_loss(constant, **passing, automask=False)[0]) == pytest.approx(expected)
+    assert float(evaluated(constant, passing, automask=False)[0]) == pytest.approx(expected)
 
     rough = [torch.rand(1, 1, HEIGHT >> s, WIDTH >> s, generator=torch.Generator().manual_seed(s)) for s in range(2)]
-    _, diagnostics = photometric_reprojection_loss(rough, **passing, smoothness=0.8)
+    _, diagnostics = evaluated(rough, passing, smoothness=0.8)
     half_image = torch.nn.functional.avg_pool2d(passing["image"], 2)
     terms = [edge_aware_smoothness(rough[0], passing["image"]), 0.5 * edge_aware_smoothness(rough[1], half_image)]
     torch.testing.assert_close(diagnostics.smoothness, 0.8 * (terms[0] + terms[1]) / 2)
@@ -180,9 +184,15 @@ def test_mirrored_batches_have_the_same_loss(passing: dict[str, Any]) -> None:
 
     def loss(views: Views, disparity: Tensor) -> Tensor:
         assert views.T_source_target is not None
-        inputs = (views.image, views.sources, views.intrinsics, views.T_source_target)
-        depth_range = {"min_depth": MIN_DEPTH, "max_depth": MAX_DEPTH}
-        return photometric_reprojection_loss([disparity], *inputs, **depth_range, automask=False)[0]
+        scene = {
+            "image": views.image,
+            "sources": views.sources,
+            "intrinsics": views.intrinsics,
+            "T_source_target": views.T_source_target,
+            "min_depth": MIN_DEPTH,
+            "max_depth": MAX_DEPTH,
+        }
+        return evaluated([disparity], scene, automask=False)[0]
 
     mirrored = Augmentation(flip=1.0, jitter=0.0)(batch)
     assert not torch.equal(mirrored.image, clean_views(batch).image)
@@ -201,7 +211,7 @@ def test_gradients_stay_finite_when_points_fall_behind_the_source(passing: dict[
     poses[0, :, 2, 3] = torch.tensor([-WALL, -2 * WALL])
     poses.requires_grad_()
     disparity = disparity_of(WALL).requires_grad_()
-    photometric_reprojection_loss([disparity], **passing | {"T_source_target": poses})[0].backward()
+    evaluated([disparity], passing | {"T_source_target": poses})[0].backward()
     assert disparity.grad is not None
     assert poses.grad is not None
     assert disparity.grad.isfinite().all()

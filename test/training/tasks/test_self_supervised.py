@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -21,6 +22,7 @@ from training.data.module import DepthData, Source
 from training.data.sample import Batch, Views, clean_views
 from training.data.synthetic import DriveOptions, read_synthetic, write_street_drive
 from training.errors import DataError
+from training.losses.options import GeometryConsistency, OutlierMask, SelfSupervisedLosses
 from training.tasks.optimization import Optimization
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.validation import median_scaled_abs_rel
@@ -98,18 +100,25 @@ def test_learns_depth_from_video_with_known_motion(triplet: Views) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"smoothness": 0.5},
-        {"minimum_reprojection": False},
-        {"automask": False},
+        {"losses": SelfSupervisedLosses(smoothness=0.5)},
+        {"losses": SelfSupervisedLosses(minimum_reprojection=False)},
+        {"losses": SelfSupervisedLosses(automask=False)},
+        {"losses": SelfSupervisedLosses(full_resolution=False)},
+        {"losses": SelfSupervisedLosses(boundary_mask=False)},
+        {"losses": SelfSupervisedLosses(outlier_mask=OutlierMask())},
+        {"losses": SelfSupervisedLosses(mean_over="trained")},
+        {"losses": SelfSupervisedLosses(scale_decay=0.25)},
+        {"losses": SelfSupervisedLosses(consistency=GeometryConsistency(mask=False))},
+        {"losses": SelfSupervisedLosses(consistency=GeometryConsistency(weight=0.0))},
         {"max_depth": 20.0},
         {"min_depth": 1.0},
     ],
 )
-def test_every_option_of_the_loss_matters(triplet: Views, options: dict[str, float | bool]) -> None:
+def test_every_option_of_the_loss_matters(triplet: Views, options: dict[str, Any]) -> None:
     losses = []
     for chosen in ({}, options):
         torch.manual_seed(0)
-        task = SelfSupervisedDepth(pretrained=False, **chosen)  # type: ignore[arg-type]
+        task = SelfSupervisedDepth(pretrained=False, **chosen)
         torch.manual_seed(0)
         losses.append(task.reprojection(triplet)[0].item())
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
