@@ -59,7 +59,6 @@ class DepthFrame:
     scale_factor: what the model's depth was multiplied by.
     confidence: float32 [H, W] in 0..1, of models that give one.
     seconds: time spent per stage, such as `resize`, `inference`, `depth`.
-    view: what the network saw, where it was asked for.
     """
 
     frame: Frame
@@ -70,4 +69,3 @@ class DepthFrame:
     scale_factor: float = 1.0
     confidence: NDArray[np.float32] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    view: NetworkView | None = None

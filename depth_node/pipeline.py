@@ -43,6 +43,17 @@ class DepthOptions:
     camera_height: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What is left of the last frame, beside the network's input: see `NetworkView`."""
+
+    stamp_ns: int
+    frame_id: str
+    camera: PinholeCamera
+    output: NDArray[np.float32]
+    outside: NDArray[np.bool_] | None
+
+
 class DepthPipeline:
     """Depth of single frames through one model. One thread at a time; buffers are reused between calls.
 
@@ -54,6 +65,7 @@ class DepthPipeline:
         self.backend = backend
         self.options = options or DepthOptions()
         self._scale: tuple[tuple[str, float, float], ScaleSource] | None = None
+        self._seen: _Seen | None = None
         self._image = np.empty((1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
 
     def process(
@@ -61,14 +73,12 @@ class DepthPipeline:
         frame: Frame,
         camera: PinholeCamera | Rectification | None,
         intrinsics_source: str = "camera_info",
-        keep_view: bool = False,
     ) -> DepthFrame:
         """Depth registered with the image, which is rectified and resized if so wanted; its arrays are the caller's.
 
         camera: of the image at its resolution; a Rectification undistorts the image first; None uses the model's
             intrinsics prior.
         intrinsics_source: where the camera is from, see `DepthFrame`; without one it is `prior`.
-        keep_view: also keep what the network saw.
 
         Raises:
             CameraError: the camera is of another resolution than the image.
@@ -88,10 +98,7 @@ class DepthPipeline:
         stopwatch.lap("resize")
         prediction = self.backend.infer(self._image)
         stopwatch.lap("inference")
-        view = None
-        if keep_view:
-            view = self._view(frame, pinhole, prediction.output[0], outside)
-            stopwatch.lap("view")
+        self._seen = _Seen(frame.stamp_ns, frame.frame_id, pinhole, prediction.output[0], outside)
 
         pinhole = self._output_camera(pinhole, options.output_resolution)
         size = pinhole.width, pinhole.height
@@ -112,9 +119,17 @@ class DepthPipeline:
             stopwatch.lap("sky")
         image = self._output_image(rgb, *size)
         registered = frame if image is frame.rgb else replace(frame, rgb=image)
-        return DepthFrame(
-            registered, depth, pinhole, source, scale.source, scale.factor, confidence, stopwatch.seconds, view
-        )
+        return DepthFrame(registered, depth, pinhole, source, scale.source, scale.factor, confidence, stopwatch.seconds)
+
+    def view(self) -> NetworkView:
+        """What the network saw of the last frame; its arrays are the caller's. There must have been one."""
+        assert self._seen is not None
+        spec, seen, image = self.model.spec, self._seen, self._image[0].copy()
+        size = spec.input_width, spec.input_height
+        inverse_depth = np.reciprocal(depth_from_output(seen.output, spec, focal_scale(spec, seen.camera), *size))
+        if seen.outside is not None:
+            inverse_depth[_resize_mask(seen.outside, *size)] = np.nan
+        return NetworkView(seen.stamp_ns, seen.frame_id, image, inverse_depth, seen.camera)
 
     def warm_up(self) -> None:
         """Run once on a black image, so that the first frame does not pay for lazy allocations."""
@@ -129,20 +144,6 @@ class DepthPipeline:
             metric = self.model.spec.metric
             self._scale = wanted, create_scale_source(mode, metric=metric, factor=factor, camera_height=height)
         return self._scale[1]
-
-    def _view(
-        self,
-        frame: Frame,
-        camera: PinholeCamera,
-        output: NDArray[np.float32],
-        outside: NDArray[np.bool_] | None,
-    ) -> NetworkView:
-        spec, image = self.model.spec, self._image[0].copy()
-        size = spec.input_width, spec.input_height
-        inverse_depth = np.reciprocal(depth_from_output(output, spec, focal_scale(spec, camera), *size))
-        if outside is not None:
-            inverse_depth[_resize_mask(outside, *size)] = np.nan
-        return NetworkView(frame.stamp_ns, frame.frame_id, image, inverse_depth, camera)
 
     def _output_camera(self, camera: PinholeCamera, resolution: str) -> PinholeCamera:
         if resolution == "image":

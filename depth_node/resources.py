@@ -94,9 +94,18 @@ def cache_directory(name: str) -> Path:
     Raises:
         DepthNodeError: a folder on the way belongs to somebody else, who could plant files in it.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return _own_directory("XDG_CACHE_HOME", ".cache", name)
+
+
+def data_directory(name: str) -> Path:
+    """Folder for files that cannot be made again: $XDG_DATA_HOME/depth_node/NAME; otherwise as `cache_directory`."""
+    return _own_directory("XDG_DATA_HOME", ".local/share", name)
+
+
+def _own_directory(variable: str, default: str, name: str) -> Path:
+    base = Path(os.environ.get(variable, ""))
     if not base.is_absolute():  # also unset; the XDG specification has relative paths ignored
-        base = Path.home() / ".cache"
+        base = Path.home() / default
     folder = base
     base.mkdir(parents=True, exist_ok=True)
     for part in (PACKAGE, *Path(name).parts):
@@ -105,8 +114,8 @@ def cache_directory(name: str) -> Path:
         status = folder.stat()
         if status.st_uid != os.getuid():
             raise DepthNodeError(
-                f"cache folder {folder} belongs to user {status.st_uid}, expected {os.getuid()}: "
-                "remove it, or set XDG_CACHE_HOME to a folder of your own"
+                f"folder {folder} belongs to user {status.st_uid}, expected {os.getuid()}: "
+                f"remove it, or set {variable} to a folder of your own"
             )
         if stat.S_IMODE(status.st_mode) != 0o700:
             folder.chmod(0o700)
