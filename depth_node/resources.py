@@ -120,3 +120,19 @@ def _own_directory(variable: str, default: str, name: str) -> Path:
         if stat.S_IMODE(status.st_mode) != 0o700:
             folder.chmod(0o700)
     return folder
+
+
+def owned_directory(folder: Path) -> None:
+    """Make a folder of this user alone (0700); one that exists is left as it is.
+
+    Raises:
+        DepthNodeError: it is somebody else's, or everybody may write there, so that others could plant files in it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & stat.S_IWOTH:
+        raise DepthNodeError(
+            f"folder {folder} belongs to user {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):o}; expected "
+            f"user {os.getuid()}, and that others may not write there: choose a folder of your own"
+        )
