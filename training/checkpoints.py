@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from training.errors import CheckpointError
-from training.networks.depth import DepthNetwork
+from training.errors import CheckpointError, RecipeError
+from training.networks.depth import Decoder, DepthNetwork
 
 CARD = "depth_network_card"
 PREFIX = "depth_network."
@@ -23,7 +23,7 @@ PREFIX = "depth_network."
 class DepthNetworkCard:
     """How to rebuild a depth network and read its output.
 
-    encoder, scales: arguments of DepthNetwork. min_depth, max_depth: metres at sigmoid 1 and 0.
+    encoder, scales, decoder: arguments of DepthNetwork. min_depth, max_depth: metres at sigmoid 1 and 0.
     metric: depth is in metres for a camera with the prior's focal length; otherwise up to scale.
     prior: intrinsics (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) that it was trained for.
     width, height: input size of the training.
@@ -37,6 +37,7 @@ class DepthNetworkCard:
     prior: tuple[float, float, float, float]
     width: int
     height: int
+    decoder: Decoder = "unet"  # what networks had before there was a choice
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def load_depth_network(path: Path) -> TrainedDepth:
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     try:
         card = DepthNetworkCard(**{**checkpoint[CARD], "prior": tuple(checkpoint[CARD]["prior"])})
-        network = DepthNetwork(card.encoder, pretrained=False, scales=card.scales)
+        network = DepthNetwork(card.encoder, pretrained=False, scales=card.scales, decoder=card.decoder)
         network.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, RecipeError) as error:
         raise CheckpointError(
             f"{path} does not fit this version of the package ({error}): use the version that trained it"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ class ExportedDepth(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Disparity in 1/m."""
         rgb = image.permute(0, 3, 1, 2).float() / 255.0
-        return sigmoid_to_inverse_depth(self.network(rgb)[0][:, 0], self.min_depth, self.max_depth)
+        return sigmoid_to_inverse_depth(self.network.disparity(rgb)[:, 0], self.min_depth, self.max_depth)
 
 
 def export_depth(
@@ -59,7 +60,9 @@ def export_depth(
         ExportError: the file computes something else than the network.
     """
     card = trained.card
-    module = ExportedDepth(trained.network, card.min_depth, card.max_depth).eval()
+    network = copy.deepcopy(trained.network)
+    network.fix_input_size(card.width, card.height)
+    module = ExportedDepth(network, card.min_depth, card.max_depth).eval()
     model = _to_onnx(module, card)
     _check_parity(module, model, card, TOLERANCE, "please report it, with the versions of torch and onnx")
     if half_weights:

@@ -22,8 +22,9 @@ from torch import Tensor
 from training.checkpoints import CARD, PREFIX, DepthNetworkCard
 from training.command_line import run_function
 from training.errors import CheckpointError
-from training.networks.depth import DECODER_CHANNELS, DepthNetwork
+from training.networks.depth import DepthNetwork
 from training.networks.pose import TRANSLATION_SCALE, PoseNetwork
+from training.networks.unet import DECODER_CHANNELS
 from training.pose_checkpoints import POSE_CARD, POSE_PREFIX, PoseNetworkCard
 
 MIN_DEPTH, MAX_DEPTH = 0.1, 100.0

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoints import load_depth_network, read_checkpoint
-from training.errors import CheckpointError
+from training.errors import CheckpointError, RecipeError
 from training.networks.pose import PoseNetwork
 
 POSE_CARD = "pose_network_card"
 POSE_PREFIX = "pose_network."
+SHARED_ENCODER = "shared"  # the pose network sees frames through the depth network's encoder
 
 
 @dataclass(frozen=True)
 class PoseNetworkCard:
-    """How to rebuild a pose network: `encoder` is an argument of PoseNetwork."""
+    """How to rebuild a pose network: `encoder` is the name of its own encoder, or SHARED_ENCODER."""
 
     encoder: str
 
@@ -46,12 +47,13 @@ def load_pose_network(path: Path) -> TrainedPose:
     if POSE_CARD not in checkpoint:
         raise CheckpointError(f"{path} has no pose network: expected a checkpoint of the task SelfSupervisedDepth")
     weights = {k.removeprefix(POSE_PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(POSE_PREFIX)}
+    depth = load_depth_network(path)
     try:
-        network = PoseNetwork(PoseNetworkCard(**checkpoint[POSE_CARD]).encoder, pretrained=False)
+        name = PoseNetworkCard(**checkpoint[POSE_CARD]).encoder
+        network = PoseNetwork(depth.network.encoder if name == SHARED_ENCODER else name, pretrained=False)
         network.load_state_dict(weights)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, RecipeError) as error:
         raise CheckpointError(
             f"{path} does not fit this version of the package ({error}): use the version that trained it"
         ) from error
-    card = load_depth_network(path).card
-    return TrainedPose(network.eval(), card.width, card.height, int(checkpoint["global_step"]))
+    return TrainedPose(network.eval(), depth.card.width, depth.card.height, depth.steps)

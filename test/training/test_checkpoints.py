@@ -39,7 +39,7 @@ def test_the_card_is_plain_values(tiny_depth: TrainedDepth) -> None:
     """The names are the file format: checkpoints of earlier versions have them."""
     checkpoint: dict[str, Any] = {}
     write_card(checkpoint, tiny_depth.card)
-    names = ["encoder", "scales", "min_depth", "max_depth", "metric", "prior", "width", "height"]
+    names = ["encoder", "scales", "min_depth", "max_depth", "metric", "prior", "width", "height", "decoder"]
     assert list(checkpoint) == ["depth_network_card"]
     assert list(checkpoint[CARD]) == names
     assert DepthNetworkCard(**checkpoint[CARD]) == tiny_depth.card

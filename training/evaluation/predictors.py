@@ -83,7 +83,7 @@ class CheckpointPredictor:
         for rgb, target in zip(images, resized, strict=True):
             resize_image(rgb, target)
         batch = torch.from_numpy(resized).to(self._device).permute(0, 3, 1, 2).float() / 255.0
-        inverse_depths = sigmoid_to_inverse_depth(self._network(batch)[0][:, 0], card.min_depth, card.max_depth)
+        inverse_depths = sigmoid_to_inverse_depth(self._network.disparity(batch)[:, 0], card.min_depth, card.max_depth)
         focal_scales = [k[0] / card.prior[0] if card.metric and k is not None else 1.0 for k in intrinsics]
         maps = inverse_depths.cpu().numpy()
         return [np.asarray(m / np.float32(scale), np.float32) for m, scale in zip(maps, focal_scales, strict=True)]

@@ -1,19 +1,42 @@
-"""Depth network: a timm encoder and the U-Net decoder of Monodepth2 (Godard et al., ICCV 2019)."""
+"""Depth network: an encoder and a decoder by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import cast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
-import timm
-import torch
-from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-IMAGE_MEAN, IMAGE_STD = 0.45, 0.225  # Monodepth2's one mean and spread for all channels
-DECODER_CHANNELS = (16, 32, 64, 128, 256)  # finest first
+from training.errors import RecipeError
+from training.networks.dense_depth import DenseDepthDecoder, DenseNetEncoder
+from training.networks.dpt import DPTDecoder, VisionTransformerEncoder
+from training.networks.encoders import create_encoder, feature_info, normalize
+from training.networks.unet import DepthDecoder, Upsampling
+
+Decoder = Literal["unet", "unet_bilinear", "unet_espcn", "dense_depth", "dpt"]
+UPSAMPLING: dict[str, Upsampling] = {"unet": "nearest", "unet_bilinear": "bilinear", "unet_espcn": "espcn"}
+COARSEST_STRIDE = 32
+
+
+@dataclass(frozen=True)
+class DepthNetworkOptions:
+    """Which depth network a recipe trains.
+
+    Args:
+        encoder: timm model with features at strides 2 to 32 or 4 to 32 (resnet18, resnet50, convnext_tiny,
+            efficientnet_b0, darknet53, densenet169, mobilenetv3_large_100, ...), stdc1, stdc2, or, for dpt, a vision
+            transformer (vit_small_patch14_dinov2, ...).
+        decoder: unet (Monodepth2's, nearest upsampling), unet_bilinear, unet_espcn (sub-pixel convolutions),
+            dense_depth (with a DenseNet; half-resolution output), or dpt (with a vision transformer).
+        encoder_weights: file to start the encoder from instead of what timm downloads: .safetensors or torch.save's, in
+            timm's layout; for stdc1 and stdc2 in their authors'.
+    """
+
+    encoder: str = "resnet18"
+    decoder: Decoder = "unet"
+    encoder_weights: Path | None = None
 
 
 def disparity_to_depth(disparity: Tensor, min_depth: float, max_depth: float) -> Tensor:
@@ -26,98 +49,87 @@ def sigmoid_to_inverse_depth(disparity: Tensor, min_depth: float, max_depth: flo
     return 1.0 / max_depth + (1.0 / min_depth - 1.0 / max_depth) * disparity
 
 
-def normalize(image: Tensor) -> Tensor:
-    """RGB in 0..1 as the encoders expect it."""
-    return (image - IMAGE_MEAN) / IMAGE_STD
-
-
 class DepthNetwork(nn.Module):
-    """Disparity at several scales from one image.
+    """Disparity from one image, at one or several scales.
 
     Args:
-        encoder: any timm model with features at strides 2, 4, 8, 16, 32.
-        pretrained: start from timm's ImageNet weights (downloaded by timm on first use).
-        scales: number of disparity maps: strides 1, 2, 4, ... of the input.
-    """
-
-    def __init__(self, encoder: str = "resnet18", pretrained: bool = True, scales: int = 4) -> None:
-        super().__init__()
-        self.encoder = create_encoder(encoder, pretrained)
-        self.decoder = DepthDecoder(feature_info(self.encoder).channels(), scales)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Sigmoid disparities [B, 1, H/2^s, W/2^s] in (0, 1), finest first.
-
-        image: float [B, 3, H, W], RGB in 0..1; H and W multiples of 32, at least 64.
-        """
-        return self.decoder(self.encoder(normalize(image)))
-
-
-def create_encoder(name: str, pretrained: bool, in_channels: int = 3) -> nn.Module:
-    """A timm feature extractor with five features at strides 2, 4, 8, 16, 32.
+        encoder: as in DepthNetworkOptions.
+        pretrained: start the encoder from pretrained weights (downloaded by timm on first use).
+        scales: number of disparity maps, each half as large as the one before; dense_depth and dpt have one.
+        decoder: as in DepthNetworkOptions.
+        encoder_weights: as in DepthNetworkOptions.
 
     Raises:
-        ValueError: the model has other strides.
+        RecipeError: encoder and decoder do not go together, or are not known.
     """
-    encoder = timm.create_model(name, features_only=True, pretrained=pretrained, in_chans=in_channels)
-    strides = feature_info(encoder).reduction()
-    if strides != [2, 4, 8, 16, 32]:
-        raise ValueError(f"encoder {name} has features at strides {strides}; strides 2, 4, 8, 16, 32 are needed")
-    return encoder
 
-
-def feature_info(encoder: nn.Module) -> FeatureInfo:
-    """Channels and strides of a timm feature extractor."""
-    return cast(FeatureInfo, encoder.feature_info)
-
-
-class DepthDecoder(nn.Module):
-    """U-Net with nearest upsampling, ELU, reflection padding, and a sigmoid disparity at each of the finest scales."""
-
-    def __init__(self, encoder_channels: Sequence[int], scales: int = 4) -> None:
+    def __init__(
+        self,
+        encoder: str = "resnet18",
+        pretrained: bool = True,
+        scales: int = 4,
+        decoder: Decoder = "unet",
+        encoder_weights: Path | None = None,
+    ) -> None:
         super().__init__()
-        if not 1 <= scales <= len(DECODER_CHANNELS):
-            raise ValueError(f"scales is {scales}; expected 1 to {len(DECODER_CHANNELS)}")
-        below = [encoder_channels[-1], *reversed(DECODER_CHANNELS)]  # coarsest first
-        skips = [*reversed(encoder_channels[:-1]), 0]
-        self.reduce = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise(below))
-        self.merge = nn.ModuleList(ConvBlock(b + s, b) for b, s in zip(below[1:], skips, strict=True))
-        self.heads = nn.ModuleList(DisparityHead(channels) for channels in DECODER_CHANNELS[:scales])
+        self.size_multiple = COARSEST_STRIDE
+        if decoder in UPSAMPLING:
+            self.encoder = create_encoder(encoder, pretrained, weights=encoder_weights)
+            channels = feature_info(self.encoder).channels()
+            self.decoder: nn.Module = DepthDecoder(channels, scales, UPSAMPLING[decoder])
+        elif decoder not in get_args(Decoder):
+            raise RecipeError(f"there is no decoder {decoder!r}: expected one of {', '.join(get_args(Decoder))}")
+        elif scales != 1:
+            raise RecipeError(f"decoder {decoder} gives one disparity map, not {scales}: set scales: 1")
+        elif decoder == "dense_depth":
+            self.encoder = DenseNetEncoder(encoder, pretrained, encoder_weights)
+            self.decoder = DenseDepthDecoder(feature_info(self.encoder).channels())
+        else:
+            self.encoder = VisionTransformerEncoder(encoder, pretrained, encoder_weights)
+            self.size_multiple = self.encoder.patch
+            self.decoder = DPTDecoder(feature_info(self.encoder).channels()[-1], self.encoder.patch)
+        self.name = f"{encoder} with {decoder}"
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Disparities, finest first, of encoder features given finest first."""
-        x = features[-1]
-        skips: list[Tensor | None] = [*reversed(features[:-1]), None]
-        disparities: list[Tensor] = []
-        for stage, (reduce, merge, skip) in enumerate(zip(self.reduce, self.merge, skips, strict=True)):
-            x = F.interpolate(reduce(x), scale_factor=2.0, mode="nearest")
-            x = merge(x if skip is None else torch.cat([x, skip], dim=1))
-            scale = len(skips) - 1 - stage
-            if scale < len(self.heads):
-                disparities.insert(0, self.heads[scale](x))
+    @property
+    def scales(self) -> int:
+        """Number of disparity maps."""
+        return len(self.decoder.get_submodule("heads"))  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Sigmoid disparities in (0, 1), float [B, 1, H/2^s, W/2^s], finest first; dense_depth begins at s = 1.
+
+        image: float [B, 3, H, W], RGB in 0..1; H and W multiples of `size_multiple`, at least 64.
+        """
+        disparities: list[Tensor] = self.decoder(self.encoder(normalize(image)))
         return disparities
 
+    def disparity(self, image: Tensor) -> Tensor:
+        """The finest sigmoid disparity, float [B, 1, H, W], upsampled where the network's own is smaller."""
+        finest = self(image)[0]
+        if finest.shape[-2:] == image.shape[-2:]:
+            return finest
+        return F.interpolate(finest, image.shape[-2:], mode="bilinear", align_corners=False)
 
-class ConvBlock(nn.Sequential):
-    """3x3 convolution with reflection padding, then ELU."""
+    def fix_input_size(self, width: int, height: int) -> None:
+        """Compute for one input size, in place, what depends on it and ONNX cannot: a transformer's positions."""
+        if isinstance(self.encoder, VisionTransformerEncoder):
+            self.encoder.fix_input_size(width, height)
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect"),
-            nn.ELU(inplace=True),
-        )
+    def check_input_size(self, width: int, height: int) -> None:
+        """Refuse images of other sizes than the network can take.
+
+        Raises:
+            RecipeError: a side is no multiple of `size_multiple`.
+        """
+        multiple = self.size_multiple
+        if width % multiple or height % multiple:
+            near = [max(1, round(side / multiple)) * multiple for side in (width, height)]
+            raise RecipeError(
+                f"input size is {width}x{height}; {self.name} needs multiples of {multiple}: set data.width and "
+                f"data.height, to {near[0]} and {near[1]} for example"
+            )
 
 
-class DisparityHead(nn.Sequential):
-    """3x3 convolution to one sigmoid disparity."""
-
-    def __init__(self, in_channels: int) -> None:
-        convolution = nn.Conv2d(in_channels, 1, 3, padding=1, padding_mode="reflect")
-        # Between 0.1 m and 100 m, sigmoid(-4) is 5 m: start among street depths, not at sigmoid(0), 0.2 m.
-        nn.init.constant_(convolution.get_parameter("bias"), -4.0)
-        super().__init__(convolution, nn.Sigmoid())
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Disparity float32 [B, 1, H, W], under autocast, too: bfloat16 logits near -4 give depth in steps of 1.5 %."""
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
+def create_depth_network(options: DepthNetworkOptions, pretrained: bool, scales: int) -> DepthNetwork:
+    """The network of a recipe."""
+    return DepthNetwork(options.encoder, pretrained, scales, options.decoder, options.encoder_weights)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.geometry.se3 import invert, rigid_transform, so3_exp
-from training.networks.depth import create_encoder, feature_info, normalize
+from training.networks.encoders import create_encoder, feature_info, normalize
 from training.networks.execution import full_precision
 
 # Motions start small, so that from the first step the warped sources overlap the target. Translation goes with the
@@ -16,24 +16,30 @@ from training.networks.execution import full_precision
 # 0.01 here, depth outruns translation down to its lower limit, where its sigmoid no longer learns.
 ROTATION_SCALE, TRANSLATION_SCALE = 0.01, 0.25
 DECODER_CHANNELS = 256
+REDUCING_LAYERS = 2  # of the decoder: what comes before the bottleneck
 
 
 class PoseNetwork(nn.Module):
     """Motion of the camera from an earlier frame to a later one.
 
     Args:
-        encoder: any timm model with features at strides 2, 4, 8, 16, 32.
-        pretrained: start from timm's ImageNet weights (downloaded by timm on first use), those of the first convolution
-            repeated and scaled for six channels.
+        encoder: name of an encoder of its own, as `create_encoder` knows it, that sees both frames as six channels; or
+            the encoder of a depth network, which is shared and sees one frame at a time (Monodepth2, supplement).
+        pretrained: start an encoder of its own from timm's ImageNet weights (downloaded by timm on first use), those
+            of the first convolution repeated and scaled for six channels.
     """
 
-    def __init__(self, encoder: str = "resnet18", pretrained: bool = True) -> None:
+    def __init__(self, encoder: str | nn.Module = "resnet18", pretrained: bool = True) -> None:
         super().__init__()
-        self.encoder = create_encoder(encoder, pretrained, in_channels=6)
+        self.shares_encoder = isinstance(encoder, nn.Module)
+        if isinstance(encoder, str):
+            encoder = create_encoder(encoder, pretrained, in_channels=6, with_stem=False)
+        self.encoder = encoder
+        self.bottleneck_channels = DECODER_CHANNELS * (2 if self.shares_encoder else 1)
         self.decoder = nn.Sequential(
             nn.Conv2d(feature_info(self.encoder).channels()[-1], DECODER_CHANNELS, 1),
             nn.ReLU(),
-            nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1),
+            nn.Conv2d(self.bottleneck_channels, DECODER_CHANNELS, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(DECODER_CHANNELS, DECODER_CHANNELS, 3, padding=1),
             nn.ReLU(),
@@ -45,8 +51,20 @@ class PoseNetwork(nn.Module):
 
         earlier, later: float [B, 3, H, W], RGB in 0..1.
         """
-        features = self.encoder(torch.cat([normalize(earlier), normalize(later)], dim=1))
-        motion = self.decoder(features[-1]).float().mean((-2, -1))
+        return self.motion(self.bottleneck(earlier, later))
+
+    def bottleneck(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """What is seen of a pair of frames, [B, bottleneck_channels, H/32, W/32]."""
+        reduce = self.decoder[:REDUCING_LAYERS]
+        frames = [normalize(earlier), normalize(later)]
+        if self.shares_encoder:
+            return torch.cat([reduce(self.encoder(frame)[-1]) for frame in frames], dim=1)
+        reduced: Tensor = reduce(self.encoder(torch.cat(frames, dim=1))[-1])
+        return reduced
+
+    def motion(self, bottleneck: Tensor) -> tuple[Tensor, Tensor]:
+        """Axis-angle and translation of a bottleneck, as `forward` gives them."""
+        motion = self.decoder[REDUCING_LAYERS:](bottleneck).float().mean((-2, -1))
         return ROTATION_SCALE * motion[:, :3], TRANSLATION_SCALE * motion[:, 3:]
 
 

@@ -6,13 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.networks.depth import (
-    DepthNetwork,
-    create_encoder,
-    disparity_to_depth,
-    normalize,
-    sigmoid_to_inverse_depth,
-)
+from training.errors import RecipeError
+from training.networks.depth import DepthNetwork, disparity_to_depth, sigmoid_to_inverse_depth
 
 TINY = "mobilenetv3_small_050"
 
@@ -59,18 +54,9 @@ def test_inverse_depth_is_linear_in_disparity() -> None:
     torch.testing.assert_close(disparity_to_depth(disparity, 0.5, 80.0), 1 / inverse)
 
 
-def test_normalization_is_monodepth2s() -> None:
-    assert normalize(torch.tensor([0.45, 0.675, 0.0])).tolist() == pytest.approx([0, 1, -2], abs=1e-6)
-
-
-def test_encoder_with_other_strides_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"convnext_atto has features at strides \[4, 8, 16, 32\]"):
-        create_encoder("convnext_atto", pretrained=False)
-
-
 @pytest.mark.parametrize("scales", [0, 6])
 def test_number_of_scales_is_checked(scales: int) -> None:
-    with pytest.raises(ValueError, match=f"scales is {scales}; expected 1 to 5"):
+    with pytest.raises(RecipeError, match=f"scales is {scales}; expected 1 to 5"):
         DepthNetwork(TINY, pretrained=False, scales=scales)
 
 
