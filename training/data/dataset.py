@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from training.data.frame_store import FrameFiles, FramesInMemory, FrameStore
-from training.data.framing import UNKNOWN_CAMERA, Framing
 from training.data.records import FrameRecord, Matrix
 from training.data.sample import Sample
 from training.data.weather import Weather
 from training.errors import DataError
+from training.geometry.framing import UNKNOWN_CAMERA, Framing
 
 Window = tuple[int, int, int, int]  # x, y, width, height in pixels
 UNKNOWN_INTRINSICS = (math.nan,) * 4

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from training.data.dataset import UNKNOWN_INTRINSICS, FrameDataset, check_shape
 from training.data.frame_store import at_once, available_memory, check_room, reading
-from training.data.framing import Framing
 from training.data.sample import Sample
 from training.errors import DataError, FrameError
+from training.geometry.framing import Framing
 
 Shape = tuple[int, ...] | FrameError
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.data.framing import Framing
 from training.errors import DataError
+from training.geometry.framing import Framing
 
 
 @dataclass(frozen=True)
