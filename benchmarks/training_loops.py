@@ -22,6 +22,7 @@ from training.data.dataset import FrameDataset
 from training.data.module import DepthData
 from training.data.sample import Batch, Views
 from training.data.source import Source
+from training.networks.depth import DepthNetworkOptions
 from training.tasks.predictions import Predictions
 from training.tasks.self_supervised import SelfSupervisedDepth
 
@@ -190,7 +191,7 @@ class OurLoop:
         self.device, self.variant, self.batch_size = device, variant, options.batch
         self.data = TimedData(**data_options(options, root), workers=options.workers, cache=variant.cache)
         self.task = TimedTask(
-            encoder=options.encoder,
+            network=DepthNetworkOptions(options.encoder),
             pose_encoder=options.encoder,
             pretrained=False,
             channels_last="nchw" not in variant.words,

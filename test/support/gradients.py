@@ -19,6 +19,7 @@ from training.data.augmentation import Augmentation
 from training.data.module import DepthData
 from training.data.source import Source
 from training.losses.options import SelfSupervisedLosses
+from training.networks.depth import DepthNetworkOptions
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.supervised import SupervisedDepth
 
@@ -41,9 +42,13 @@ class Gradients(Callback):
 def tasks() -> dict[str, L.LightningModule]:
     """Both, with batch normalisation as in evaluation: its statistics are those of one process's batch."""
     made = {
-        "supervised": SupervisedDepth(ENCODER, pretrained=False),
+        "supervised": SupervisedDepth(DepthNetworkOptions(ENCODER), pretrained=False),
         "self_supervised": SelfSupervisedDepth(
-            ENCODER, ENCODER, pretrained=False, source_offsets=(-1,), losses=SelfSupervisedLosses(automask=False)
+            DepthNetworkOptions(ENCODER),
+            ENCODER,
+            pretrained=False,
+            source_offsets=(-1,),
+            losses=SelfSupervisedLosses(automask=False),
         ),
     }
     for task in made.values():

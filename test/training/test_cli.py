@@ -69,7 +69,7 @@ def test_help_of_a_task(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["train", "--model.help", "SupervisedDepth"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for option in ("encoder", "canonical_intrinsics", "optimization.learning_rate"):
+    for option in ("network.encoder", "network.decoder", "canonical_intrinsics", "optimization.learning_rate"):
         assert f"{option} " in text
 
 

@@ -48,7 +48,7 @@ def recipe(streets: Path, runs: Path) -> Path:
         "model": {
             "class_path": "SelfSupervisedDepth",
             "init_args": {
-                "encoder": "mobilenetv3_small_050",
+                "network": {"encoder": "mobilenetv3_small_050"},
                 "pose_encoder": "mobilenetv3_small_050",
                 "pretrained": False,
                 "source_offsets": [-1],

@@ -37,7 +37,7 @@ def recipe(tmp_path: Path, streets: Path) -> Path:
         "model": {
             "class_path": "SupervisedDepth",
             "init_args": {
-                "encoder": "mobilenetv3_small_050",
+                "network": {"encoder": "mobilenetv3_small_050"},
                 "pretrained": False,
                 "optimization": {"optimizer": "adam", "learning_rate": 1.0e-3, "schedule": "step"},
             },
@@ -149,7 +149,7 @@ def test_a_damaged_frame_of_few_ends_the_run(
         (["--data.batch_sise", "3"], "'data.batch_size' instead of 'data.batch_sise'"),
         (["--batch_size", "3"], "'data.batch_size' instead of 'batch_size'"),
         (["--nam", "x"], "'name' instead of 'nam'"),
-        (["--model.init_args.encodr", "resnet18"], "'encoder' instead of 'encodr'"),
+        (["--model.init_args.network.encodr", "resnet18"], "'network.encoder' instead of 'network.encodr'"),
         (
             ["--model.init_args.optimization.learning_rat", "1"],
             "'optimization.learning_rate' instead of 'optimization.learning_rat'",

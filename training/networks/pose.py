@@ -53,6 +53,12 @@ class PoseNetwork(nn.Module):
         """
         return self.motion(self.bottleneck(earlier, later))
 
+    def freeze(self) -> None:
+        """Leave its weights as they are; a shared encoder goes on learning depth."""
+        self.decoder.requires_grad_(False)
+        if not self.shares_encoder:
+            self.encoder.requires_grad_(False)
+
     def bottleneck(self, earlier: Tensor, later: Tensor) -> Tensor:
         """What is seen of a pair of frames, [B, bottleneck_channels, H/32, W/32]."""
         reduce = self.decoder[:REDUCING_LAYERS]
@@ -68,20 +74,32 @@ class PoseNetwork(nn.Module):
         return ROTATION_SCALE * motion[:, :3], TRANSLATION_SCALE * motion[:, 3:]
 
 
-def source_poses(network: PoseNetwork, image: Tensor, sources: Tensor, offsets: Sequence[int]) -> Tensor:
-    """T_source_target [B, N, 4, 4], float32, up to scale, as `network` sees it.
+def source_bottlenecks(network: PoseNetwork, image: Tensor, sources: Tensor, offsets: Sequence[int]) -> Tensor:
+    """What `network` sees of a target and each of its sources, [B, N, C, h, w].
 
-    The network always gets the earlier frame first, so that it learns one direction of motion; the poses of earlier
-    sources are inverses of what it says.
+    The network always gets the earlier frame first, so that it learns one direction of motion.
 
     image: target, float [B, 3, H, W], RGB in 0..1; sources: float [B, N, 3, H, W]; offsets: frame numbers of the N
     sources relative to the target's, negative for earlier ones.
     """
     target = image.unsqueeze(1).expand_as(sources)
-    is_earlier = torch.tensor([offset < 0 for offset in offsets], device=image.device).view(-1, 1, 1, 1)
+    is_earlier = _is_earlier(offsets, image).view(-1, 1, 1, 1)
     earlier = torch.where(is_earlier, sources, target)
     later = torch.where(is_earlier, target, sources)
-    axis_angle, translation = network(earlier.flatten(0, 1), later.flatten(0, 1))
-    with full_precision(image.device):
-        T_later_earlier = rigid_transform(so3_exp(axis_angle), translation).unflatten(0, sources.shape[:2])
-        return torch.where(is_earlier.squeeze(-1), invert(T_later_earlier), T_later_earlier)
+    return network.bottleneck(earlier.flatten(0, 1), later.flatten(0, 1)).unflatten(0, sources.shape[:2])
+
+
+def source_poses(network: PoseNetwork, bottlenecks: Tensor, offsets: Sequence[int]) -> Tensor:
+    """T_source_target [B, N, 4, 4], float32, up to scale, of what `source_bottlenecks` gives for the same offsets.
+
+    The poses of earlier sources are inverses of what the network says.
+    """
+    axis_angle, translation = network.motion(bottlenecks.flatten(0, 1))
+    with full_precision(bottlenecks.device):
+        T_later_earlier = rigid_transform(so3_exp(axis_angle), translation).unflatten(0, bottlenecks.shape[:2])
+        is_earlier = _is_earlier(offsets, bottlenecks).view(-1, 1, 1)
+        return torch.where(is_earlier, invert(T_later_earlier), T_later_earlier)
+
+
+def _is_earlier(offsets: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor([offset < 0 for offset in offsets], device=like.device)

@@ -16,10 +16,10 @@ from training.data.sample import Views
 from training.errors import DataError
 from training.losses.options import SelfSupervisedLosses
 from training.losses.reprojection import ReprojectionDiagnostics, photometric_reprojection_loss
-from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
+from training.networks.depth import DepthNetworkOptions, create_depth_network, sigmoid_to_inverse_depth
 from training.networks.execution import full_precision, prepare_network
 from training.networks.pose import PoseNetwork, source_poses
-from training.pose_checkpoints import PoseNetworkCard, write_pose_card
+from training.pose_checkpoints import SHARED_ENCODER, PoseNetworkCard, write_pose_card
 from training.tasks.optimization import Optimization
 from training.tasks.pictures import reprojection_panel
 from training.tasks.predictions import Predictions
@@ -30,10 +30,10 @@ class SelfSupervisedDepth(L.LightningModule):
     """Depth network and pose network trained on video alone; depth is up to scale unless the batches bring poses.
 
     Args:
-        encoder: timm model with features at strides 2 to 32, for the depth network.
-        pose_encoder: the same, for the pose network.
-        pretrained: start both from timm's ImageNet weights.
-        scales: number of disparity maps that are trained.
+        network: encoder and decoder of the depth network.
+        pose_encoder: encoder of the pose network, named as the depth network's; `shared` for that one itself.
+        pretrained: start encoders from timm's ImageNet weights.
+        scales: number of disparity maps that are trained; 1 for the decoders dense_depth and dpt.
         min_depth: depth at disparity 1.
         max_depth: depth at disparity 0.
         losses: how the reconstructed target is compared with the real one.
@@ -47,7 +47,7 @@ class SelfSupervisedDepth(L.LightningModule):
 
     def __init__(
         self,
-        encoder: str = "resnet18",
+        network: DepthNetworkOptions = DepthNetworkOptions(),
         pose_encoder: str = "resnet18",
         pretrained: bool = True,
         scales: int = 4,
@@ -61,11 +61,12 @@ class SelfSupervisedDepth(L.LightningModule):
         optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__()
-        self.encoder, self.pose_encoder = encoder, pose_encoder
-        self.depth_network = DepthNetwork(encoder, pretrained, scales)
-        self.pose_network = PoseNetwork(pose_encoder, pretrained)
-        for network in (self.depth_network, self.pose_network):
-            prepare_network(network, channels_last, compile)
+        self.network, self.pose_encoder = network, pose_encoder
+        self.depth_network = create_depth_network(network, pretrained, scales)
+        sees_through = self.depth_network.encoder if pose_encoder == SHARED_ENCODER else pose_encoder
+        self.pose_network = PoseNetwork(sees_through, pretrained)
+        prepare_network(self.depth_network, channels_last, compile)
+        prepare_network(self.pose_network, channels_last, compile)
         self.min_depth, self.max_depth = min_depth, max_depth
         self.losses = losses
         self.source_offsets = source_offsets
@@ -74,17 +75,20 @@ class SelfSupervisedDepth(L.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Inverse depth float32 [B, 1, H, W], up to scale, of image: float [B, 3, H, W], RGB in 0..1."""
-        return sigmoid_to_inverse_depth(self.depth_network(image)[0].float(), self.min_depth, self.max_depth)
+        return sigmoid_to_inverse_depth(self.depth_network.disparity(image).float(), self.min_depth, self.max_depth)
 
     def setup(self, stage: str) -> None:
-        """Refuse data whose neighbours come in another order than the pose network is told.
+        """Refuse data that the networks cannot take.
 
         Raises:
-            DataError: data.source_offsets differ from this task's.
+            RecipeError: the depth network needs images of another size.
+            DataError: data.source_offsets differ from this task's, in whose order the pose network is told of frames.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, DepthData):
+            self.depth_network.check_input_size(data.width, data.height)
         if isinstance(data, DepthData) and (data.known_poses or data.stereo):
-            self.pose_network.requires_grad_(False)  # it has no part in the loss, and DDP would wait for its gradients
+            self.pose_network.freeze()  # it has no part in the loss, and DDP would wait for its gradients
         if isinstance(data, DepthData) and tuple(data.source_offsets) != tuple(self.source_offsets):
             raise DataError(
                 f"data.source_offsets is {list(data.source_offsets)}, and model.init_args.source_offsets is "
@@ -173,8 +177,9 @@ class SelfSupervisedDepth(L.LightningModule):
         """How to rebuild the depth network and read its output."""
         data: DepthData = self.trainer.datamodule  # type: ignore[attr-defined]
         return DepthNetworkCard(
-            encoder=self.encoder,
-            scales=len(self.depth_network.decoder.heads),
+            encoder=self.network.encoder,
+            decoder=self.network.decoder,
+            scales=self.depth_network.scales,
             min_depth=self.min_depth,
             max_depth=self.max_depth,
             metric=data.known_poses or data.stereo,

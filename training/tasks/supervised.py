@@ -9,10 +9,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from training.checkpoints import DepthNetworkCard, write_card
+from training.data.module import DepthData
 from training.data.sample import Views
 from training.errors import DataError
 from training.losses.supervised import gradient_matching, log_l1, log_residual, scale_invariant, to_canonical_focal
-from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
+from training.networks.depth import DepthNetworkOptions, create_depth_network, sigmoid_to_inverse_depth
 from training.networks.execution import full_precision, prepare_network
 from training.processes import mean_over_processes
 from training.tasks.optimization import Optimization
@@ -25,8 +26,8 @@ class SupervisedDepth(L.LightningModule):
     """Depth network trained on depth, in metres of a canonical camera.
 
     Args:
-        encoder: timm model with features at strides 2 to 32.
-        pretrained: start from timm's ImageNet weights.
+        network: encoder and decoder of the depth network.
+        pretrained: start the encoder from timm's ImageNet weights.
         min_depth: depth at disparity 1, in metres.
         max_depth: depth at disparity 0, in metres.
         canonical_intrinsics: (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) of the canonical camera; the prior of the
@@ -40,7 +41,7 @@ class SupervisedDepth(L.LightningModule):
 
     def __init__(
         self,
-        encoder: str = "resnet18",
+        network: DepthNetworkOptions = DepthNetworkOptions(),
         pretrained: bool = True,
         min_depth: float = 0.1,
         max_depth: float = 100.0,
@@ -52,8 +53,8 @@ class SupervisedDepth(L.LightningModule):
         optimization: Optimization = Optimization("adamw", 3e-4, 1e-2, "one_cycle"),
     ) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.depth_network = DepthNetwork(encoder, pretrained, scales=1)
+        self.network = network
+        self.depth_network = create_depth_network(network, pretrained, scales=1)
         prepare_network(self.depth_network, channels_last, compile)
         self.min_depth, self.max_depth = min_depth, max_depth
         self.canonical_intrinsics = canonical_intrinsics
@@ -65,7 +66,17 @@ class SupervisedDepth(L.LightningModule):
 
         image: float [B, 3, H, W], RGB in 0..1.
         """
-        return sigmoid_to_inverse_depth(self.depth_network(image)[0].float(), self.min_depth, self.max_depth)
+        return sigmoid_to_inverse_depth(self.depth_network.disparity(image).float(), self.min_depth, self.max_depth)
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of another size than the network can take.
+
+        Raises:
+            RecipeError: sides are no multiples of what it needs.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, DepthData):
+            self.depth_network.check_input_size(data.width, data.height)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """Weighted sum of the log-depth losses."""
@@ -102,7 +113,8 @@ class SupervisedDepth(L.LightningModule):
         """How to rebuild the network and read its output."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         return DepthNetworkCard(
-            encoder=self.encoder,
+            encoder=self.network.encoder,
+            decoder=self.network.decoder,
             scales=1,
             min_depth=self.min_depth,
             max_depth=self.max_depth,

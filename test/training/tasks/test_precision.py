@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from training.data.sample import Views
 from training.losses import reprojection
 from training.networks import pose
+from training.networks.depth import DepthNetworkOptions
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.supervised import SupervisedDepth
 
@@ -64,7 +65,7 @@ def test_geometry_and_losses_of_self_supervision(views: Views, monkeypatch: pyte
         (pose, "invert"),
     ):
         monkeypatch.setattr(module, name, watched(getattr(module, name), after_networks))
-    task = SelfSupervisedDepth(ENCODER, ENCODER, pretrained=False)
+    task = SelfSupervisedDepth(DepthNetworkOptions(ENCODER), ENCODER, pretrained=False)
     with torch.autocast("cpu", dtype=torch.bfloat16), everything:
         predictions = task.predictions(views)
         loss, diagnostics = task.loss(views, predictions)
@@ -80,7 +81,7 @@ def test_geometry_and_losses_of_self_supervision(views: Views, monkeypatch: pyte
 
 def test_the_whole_loss_is_without_autocast(views: Views) -> None:
     """Also of operations that autocast would turn to bfloat16, as a matrix product in a new loss."""
-    task = SelfSupervisedDepth(ENCODER, ENCODER, pretrained=False)
+    task = SelfSupervisedDepth(DepthNetworkOptions(ENCODER), ENCODER, pretrained=False)
     predictions = task.predictions(views)
     seen: list[bool] = []
 
@@ -99,7 +100,7 @@ def test_losses_of_supervision(views: Views, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("log_residual", "log_l1", "scale_invariant", "gradient_matching", "to_canonical_focal"):
         function = watched(getattr(__import__("training.tasks.supervised", fromlist=[name]), name), after_network)
         monkeypatch.setattr(f"training.tasks.supervised.{name}", function)
-    task = SupervisedDepth(ENCODER, pretrained=False)
+    task = SupervisedDepth(DepthNetworkOptions(ENCODER), pretrained=False)
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
     monkeypatch.setattr(task, "log_dict", lambda *_, **__: None)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -13,6 +13,7 @@ from depth_node.synthetic import street_drive, street_world
 from training.data.sample import Batch, Views, clean_views
 from training.errors import DataError
 from training.losses.supervised import log_l1, log_residual, to_canonical_focal
+from training.networks.depth import DepthNetworkOptions
 from training.tasks.supervised import SupervisedDepth
 
 
@@ -36,7 +37,9 @@ def views() -> Views:
 def small_task(focal: float) -> SupervisedDepth:
     torch.manual_seed(0)
     canonical = (focal, 1.9, 0.5, 0.5)
-    return SupervisedDepth("resnet10t", pretrained=False, max_depth=200.0, canonical_intrinsics=canonical)
+    return SupervisedDepth(
+        DepthNetworkOptions("resnet10t"), pretrained=False, max_depth=200.0, canonical_intrinsics=canonical
+    )
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
