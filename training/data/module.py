@@ -46,8 +46,8 @@ class DepthData(L.LightningDataModule):
         root: folder that the sources' paths start from. Without `train`, all KITTI raw drives in it are trained on.
         train: where training frames come from.
         validation: where validation frames come from; empty for none.
-        width: width of the network's input in pixels, a multiple of 32 and at least 64.
-        height: height of the network's input in pixels, a multiple of 32 and at least 64.
+        width: width of the network's input in pixels, at least 64, and a multiple of 32 unless the network says else.
+        height: height of the network's input in pixels; as width.
         batch_size: samples per step and device.
         workers: processes that decode frames.
         source_offsets: neighbours that a frame is reconstructed from, in frames; empty for supervision by depth alone.
@@ -90,10 +90,8 @@ class DepthData(L.LightningDataModule):
         shards: str | None = None,
     ) -> None:
         super().__init__()
-        if width % 32 or height % 32 or min(width, height) < SMALLEST_SIZE:
-            raise DataError(
-                f"input size is {width}x{height}; the networks need multiples of 32 from {SMALLEST_SIZE} on"
-            )
+        if min(width, height) < SMALLEST_SIZE:
+            raise DataError(f"input size is {width}x{height}; the networks need at least {SMALLEST_SIZE} on each side")
         if not 0 < min_crop <= 1:
             raise DataError(f"min_crop is {min_crop}; expected a share of the image, above 0 and at most 1")
         if shards is not None and (train or stereo or cache != "none"):

@@ -120,9 +120,9 @@ def test_too_few_frames_for_one_batch(root: Path) -> None:
         make_data(root, [VIDEO], batch_size=4).train_dataloader()
 
 
-@pytest.mark.parametrize("size", [(96, 63), (100, 64), (32, 64), (64, 32)])
+@pytest.mark.parametrize("size", [(96, 63), (32, 64)])
 def test_size_must_suit_the_networks(size: tuple[int, int]) -> None:
-    with pytest.raises(DataError, match=f"input size is {size[0]}x{size[1]}; .* multiples of 32 from 64 on"):
+    with pytest.raises(DataError, match=f"input size is {size[0]}x{size[1]}; the networks need at least 64"):
         DepthData(Path("."), width=size[0], height=size[1])
 
 
