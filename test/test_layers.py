@@ -29,6 +29,7 @@ MAY_IMPORT_ROS = {
     "services.py",
     "ros_logging.py",
     "frame_handler.py",
+    "online_intrinsics.py",
     "outputs.py",
     "ros_parameters.py",
     "clouds.py",
@@ -39,7 +40,12 @@ MAY_IMPORT_ROS = {
     "diagnostics_publisher.py",
 }
 TRAINING_LIBRARIES = {"torch", "torchvision", "timm", "lightning", "jsonargparse", "tensorboard"}
-BACKEND_LIBRARIES = {"openvino": "openvino.py", "onnxruntime": "onnxruntime.py"}
+BACKEND_LIBRARIES = {
+    "openvino": "openvino.py",
+    "onnxruntime": "onnxruntime.py",
+    "tensorrt": "tensorrt/tensorrt_api.py",
+    "cuda": "tensorrt/cuda_api.py",
+}
 
 
 def modules(package: str) -> dict[str, Path]:
