@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -21,7 +22,8 @@ class NodeStatus:
     failure: why it could not be configured; silence: why no images come in; input_loss: why many of them are lost on
     their way here; each empty where it is not so.
     lost_share: of the recent images, the share that was lost before it came here, 0 to 1.
-    intrinsics_source, scale_source, scale_factor: of the last result, see `DepthFrame`; sources are empty before it.
+    intrinsics: what is known of them, by key; intrinsics_warning: why those in use are not to be trusted, if so.
+    scale_source, scale_factor: of the last result, see `DepthFrame`; the source is empty before it.
     The rest is empty while no model is loaded.
     """
 
@@ -36,7 +38,8 @@ class NodeStatus:
     backend: str = ""
     device: str = ""
     precision: str = ""
-    intrinsics_source: str = ""
+    intrinsics: Mapping[str, str] = field(default_factory=dict)
+    intrinsics_warning: str = ""
     scale_source: str = ""
     scale_factor: float = 1.0
 
@@ -59,9 +62,8 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
     warnings = []
     if statistics.seconds_since_error < RECENT_ERROR_S:
         warnings.append(statistics.last_error)
-    warnings += [reason for reason in (status.silence, status.input_loss) if reason]
-    if status.intrinsics_source == "prior":
-        warnings.append("no usable camera_info: the intrinsics are the model's prior, so the geometry is approximate")
+    reasons = (status.silence, status.input_loss, status.intrinsics_warning)
+    warnings += [reason for reason in reasons if reason]
     if status.scale_source == "unknown":
         warnings.append("the scale is unknown: depth is metres times an unknown factor (see scale.mode)")
     if warnings:
@@ -80,7 +82,8 @@ def _values(status: NodeStatus, statistics: Snapshot) -> dict[str, str]:
         "backend": status.backend,
         "device": status.device,
         "precision": status.precision,
-        "intrinsics_source": status.intrinsics_source,
+        "intrinsics_source": "",
+        **status.intrinsics,
         "scale_source": status.scale_source,
         "scale_factor": f"{status.scale_factor:.4g}",
         "frames_in": str(statistics.frames_in),

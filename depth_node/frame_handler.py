@@ -15,11 +15,13 @@ from depth_node.errors import CameraError, CameraSizeError, DepthNodeError, Imag
 from depth_node.frames import DepthFrame, Frame, stamp_ns
 from depth_node.images import rgb_from_compressed, rgb_from_image
 from depth_node.inputs import Inputs, is_rectified_topic
+from depth_node.online_intrinsics import OnlineIntrinsics
 from depth_node.outputs import Outputs, limit_range
 from depth_node.parameters import Settings
 from depth_node.pipeline import DepthOptions, DepthPipeline
 from depth_node.rectification import Rectification
 from depth_node.statistics import Statistics
+from depth_node.view_thread import ViewThread
 
 TakeSnapshot = Callable[[DepthFrame], None]
 
@@ -34,9 +36,8 @@ class ReceivedImage:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the current results rest on: see `DepthFrame`; empty before the first."""
+    """What the scale of the current results rests on: see `DepthFrame`; empty before the first."""
 
-    intrinsics: str = ""
     scale: str = ""
     scale_factor: float = 1.0
 
@@ -53,6 +54,8 @@ class FrameHandler:
         node: Node,
         pipeline: DepthPipeline,
         outputs: Outputs,
+        intrinsics: OnlineIntrinsics,
+        views: ViewThread,
         statistics: Statistics,
         settings: Settings,
         inputs: Inputs,
@@ -64,9 +67,10 @@ class FrameHandler:
         self._node = node
         self._pipeline = pipeline
         self._outputs = outputs
+        self._intrinsics = intrinsics
+        self._views = views
         self._statistics = statistics
         self._is_rectified_topic = is_rectified_topic(inputs.image_topic)
-        self._camera_info_topic = inputs.camera_info_topic
         self._image_size: tuple[int, int] | None = None
         self._frame_id: str | None = None
         self._announced: set[str] = set()
@@ -95,7 +99,7 @@ class FrameHandler:
             self._node.get_logger().error(f"{message} (others of this kind are only counted, see /diagnostics)")
 
     def _process(self, image: ReceivedImage) -> None:
-        if self.take_snapshot is None and not self._outputs.is_wanted():
+        if self.take_snapshot is None and not (self._outputs.is_wanted() or self._intrinsics.is_wanted()):
             self._statistics.frame_unwanted()
             return
         clock, message, settings = self._statistics.clock, image.message, self.settings
@@ -109,19 +113,25 @@ class FrameHandler:
         self._check_stream(width, height, header.frame_id)
         frame = Frame(stamp_ns(message), header.frame_id, rgb)
         self._pipeline.options = depth_options(settings)
-        result = self._pipeline.process(frame, self._camera(width, height, settings.rectify))
+        calibrated = self._calibrated_camera(width, height, settings.rectify)
+        selected = self._intrinsics.camera_of(calibrated, width, height, frame.stamp_ns)
+        result = self._pipeline.process(frame, selected.camera, selected.source)
         limit_range(result.depth, settings.min_range, settings.max_range)
         self._announce(result)
 
         publishing = self._outputs.publish(result, header, settings, self.report)
+        self._intrinsics.publish(header, width, height)
         before = {"wait": started - image.received, "decode": decoded - started}
         self._statistics.frame_published(image.received, {**before, **result.seconds, **publishing})
         take_snapshot, self.take_snapshot = self.take_snapshot, None
         if take_snapshot is not None:
             take_snapshot(result)
+        # What can wait comes behind what somebody waits for.
+        if self._views.wants(clock(), settings.intrinsics_rate):
+            self._views.show(self._pipeline.view())
 
-    def _camera(self, width: int, height: int, rectify: str) -> PinholeCamera | Rectification | None:
-        """The calibrated camera of an image, if there is a camera_info that can be used."""
+    def _calibrated_camera(self, width: int, height: int, rectify: str) -> PinholeCamera | Rectification | None:
+        """The camera of an image, if there is a camera_info that can be used."""
         info = self.camera_info
         if info is None:
             return None
@@ -148,30 +158,17 @@ class FrameHandler:
         self._image_size, self._frame_id = size, frame_id
 
     def _announce(self, result: DepthFrame) -> None:
-        """Log where intrinsics and scale come from, once each."""
-        self.sources = Sources(result.intrinsics_source, result.scale_source, result.scale_factor)
-        for source, is_good, sentence in (self._intrinsics(result), _scale(result)):
-            if source not in self._announced:
-                self._announced.add(source)
-                logger = self._node.get_logger()
-                # Two lines: rclpy refuses a severity that changes within one.
-                if is_good:
-                    logger.info(sentence)
-                else:
-                    logger.warning(sentence)
-
-    def _intrinsics(self, result: DepthFrame) -> tuple[str, bool, str]:
-        camera, topic = result.camera, self._camera_info_topic
-        numbers = f"fx {camera.fx:.1f}, fy {camera.fy:.1f}, cx {camera.cx:.1f}, cy {camera.cy:.1f}"
-        if result.intrinsics_source == "prior":
-            return (
-                "prior",
-                False,
-                f"no usable camera_info on {topic}: taking the model's intrinsics prior ({numbers}); the geometry is "
-                "approximate, and depth/camera_info says 'uncalibrated'",
-            )
-        rectified = ", images are rectified" if "rectify" in result.seconds else ""
-        return f"camera_info{rectified}", True, f"intrinsics from {topic}: {numbers}{rectified}"
+        """Log where the scale comes from, once each."""
+        self.sources = Sources(result.scale_source, result.scale_factor)
+        source, is_good, sentence = _scale(result)
+        if source not in self._announced:
+            self._announced.add(source)
+            logger = self._node.get_logger()
+            # Two lines: rclpy refuses a severity that changes within one.
+            if is_good:
+                logger.info(sentence)
+            else:
+                logger.warning(sentence)
 
 
 def _scale(result: DepthFrame) -> tuple[str, bool, str]:

@@ -37,7 +37,7 @@ class NetworkView:
 
     image: uint8 [h, w, 3] RGB, the whole frame (rectified, if its camera is) at the size of the network's input.
     inverse_depth: float32 [h, w], 1/m of the model's depth for `camera`, before the metric scale; NaN where invalid.
-    camera: of the frame at its own resolution.
+    camera: of the frame at its own resolution. is_rectified: whether the frame was made with this camera.
     """
 
     stamp_ns: int
@@ -45,6 +45,7 @@ class NetworkView:
     image: NDArray[np.uint8]
     inverse_depth: NDArray[np.float32]
     camera: PinholeCamera
+    is_rectified: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,17 @@ from depth_node.input_stream import HEAVY_LOSS
 from depth_node.inputs import Inputs
 from depth_node.memory import keep_freed_memory
 from depth_node.model import read_model
+from depth_node.online_intrinsics import OnlineIntrinsics, load_motion_observer
 from depth_node.outputs import Outputs
 from depth_node.pipeline import DepthPipeline
 from depth_node.rate_limit import RateLimiter
 from depth_node.resources import find_model
 from depth_node.ros_logging import RosLogHandler
 from depth_node.ros_parameters import changed_settings, declare_settings
-from depth_node.services import EnableService, SnapshotService, snapshot_directory
+from depth_node.services import EnableService, SaveIntrinsicsService, SnapshotService, snapshot_directory
 from depth_node.statistics import Statistics
 from depth_node.transport import use_shipped_fastdds_profile
+from depth_node.view_thread import ViewThread
 from depth_node.worker import LatestWorker
 
 SILENT_PERIODS_LOGGED = 5
@@ -57,6 +59,7 @@ class _Active:
     inputs: Inputs
     handler: FrameHandler
     worker: LatestWorker[ReceivedImage]
+    views: ViewThread
 
 
 class DepthNode(LifecycleNode):
@@ -72,8 +75,9 @@ class DepthNode(LifecycleNode):
         self._failure = ""
         self._is_enabled = True
         self._silent_periods = 0
-        # Configured: a pipeline and its outputs.
+        # Configured: a pipeline, its outputs, and what is learned from it.
         self._pipeline: DepthPipeline | None = None
+        self._intrinsics: OnlineIntrinsics | None = None
         self._outputs: Outputs | None = None
         self._active: _Active | None = None
 
@@ -83,6 +87,7 @@ class DepthNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         EnableService(self, self._set_enabled)
+        SaveIntrinsicsService(self, self._save_intrinsics)
         self._snapshots = SnapshotService(
             self, self._order_snapshot, lambda: snapshot_directory(self._settings.snapshot_directory), self._facts
         )
@@ -104,12 +109,14 @@ class DepthNode(LifecycleNode):
             backend = create_backend(model, settings.backend, settings.precision, settings.threads)
             pipeline = DepthPipeline(model, backend)
             pipeline.warm_up()
+            motion = load_motion_observer(settings)
         except DepthNodeError as error:
             return self._fail(f"cannot configure: {error}")
         except Exception:  # rclpy would swallow it without a word
             return self._fail(f"cannot configure: {traceback.format_exc()}")
         self._failure = ""
         self._pipeline = pipeline
+        self._intrinsics = OnlineIntrinsics(self, model.spec.intrinsics_prior, motion, settings)
         self._outputs = Outputs(self, model.spec.has_confidence, settings.scan_enabled)
         self.get_logger().info(f"model {model.path} on {backend.name}, {backend.device}, {backend.precision}")
         return super().on_configure(state)
@@ -168,9 +175,13 @@ class DepthNode(LifecycleNode):
     def _start_work(self) -> None:
         assert self._pipeline is not None
         assert self._outputs is not None
+        assert self._intrinsics is not None
         inputs = Inputs(self, self._settings.image_transport, self._receive_image, self._receive_camera_info)
-        handler = FrameHandler(self, self._pipeline, self._outputs, self._statistics, self._settings, inputs)
-        self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"))
+        views = ViewThread([self._intrinsics], self._report)
+        handler = FrameHandler(
+            self, self._pipeline, self._outputs, self._intrinsics, views, self._statistics, self._settings, inputs
+        )
+        self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"), views)
 
     def _stop_work(self, reason: str) -> None:
         self._snapshots.cancel(reason)
@@ -179,6 +190,7 @@ class DepthNode(LifecycleNode):
             self._active.inputs.destroy()
             if self._active.worker.stop():
                 self._statistics.frame_dropped()
+            self._active.views.stop()
         self._active = None
 
     def _free_model(self) -> None:
@@ -186,7 +198,9 @@ class DepthNode(LifecycleNode):
             self._outputs.destroy()
         if self._pipeline is not None:
             self._pipeline.backend.close()
-        self._outputs = self._pipeline = None
+        if self._intrinsics is not None:
+            self._intrinsics.destroy()
+        self._outputs = self._pipeline = self._intrinsics = None
 
     # Topics
 
@@ -223,7 +237,16 @@ class DepthNode(LifecycleNode):
         self._active.handler.take_snapshot = take
         return ""
 
+    def _save_intrinsics(self) -> str:
+        if self._intrinsics is None:
+            raise DepthNodeError(f"nothing was learned: the node is {self._state}")
+        return self._intrinsics.save()
+
     # Diagnostics
+
+    def _report(self, kind: str, message: str) -> None:
+        if self._active is not None:
+            self._active.handler.report(kind, message)
 
     def _facts(self) -> Mapping[str, str]:
         return {pair.key: pair.value for pair in self._status().values if pair.value}
@@ -254,7 +277,8 @@ class DepthNode(LifecycleNode):
                 silence=self._silence() if statistics.input_hz == 0 else "",
                 lost_share=share,
                 input_loss=f"{share:.0%} of the recent images were lost" if share > HEAVY_LOSS else "",
-                intrinsics_source=sources.intrinsics,
+                intrinsics=self._intrinsics.facts() if self._intrinsics else {},
+                intrinsics_warning=self._intrinsics.warning if self._intrinsics else "",
                 scale_source=sources.scale,
                 scale_factor=sources.scale_factor,
             )
@@ -282,6 +306,8 @@ class DepthNode(LifecycleNode):
         self._settings = changed_settings(self._settings, changes, is_configured=self._pipeline is not None)
         if self._active is not None:
             self._active.handler.settings = self._settings
+        if self._intrinsics is not None:
+            self._intrinsics.settings = self._settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

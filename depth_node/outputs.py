@@ -86,7 +86,7 @@ def _depth_image(result: DepthFrame, header: Header, settings: Settings) -> Imag
 
 
 def _camera_info(result: DepthFrame, header: Header, settings: Settings) -> CameraInfo:
-    return camera_info_message(result.camera, result.intrinsics_source == "camera_info", header)
+    return camera_info_message(result.camera, result.intrinsics_source != "prior", header)
 
 
 def _points(result: DepthFrame, header: Header, settings: Settings) -> PointCloud2:

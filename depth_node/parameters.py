@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 from depth_node.backends import BACKENDS, PRECISIONS
 from depth_node.color import COLORMAPS
 from depth_node.errors import ParameterError
+from depth_node.intrinsics.selection import INTRINSICS_SOURCES
+from depth_node.intrinsics.store import is_camera_name
 from depth_node.pipeline import OUTPUT_RESOLUTIONS
 from depth_node.resources import DEFAULT_MODEL
 from depth_node.scale import SCALE_MODES
@@ -22,7 +24,7 @@ UNCONFIGURED = "while unconfigured"
 ALWAYS = "always"
 
 # `scale_mode` of `Settings` is `scale.mode` in ROS. The rows of a group stand together.
-GROUPS = ("scale", "depth", "cloud", "color", "scan", "snapshot")
+GROUPS = ("intrinsics", "scale", "depth", "cloud", "color", "scan", "snapshot")
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
 RECTIFY = ("auto", "off", "done")
@@ -133,6 +135,40 @@ class Settings:
         0.0, "Depth with less confidence is NaN; for models that have a confidence.", minimum=0.0, maximum=1.0
     )
     remove_sky: bool = _row(True, "Depth of the sky is NaN.")
+    intrinsics_source: str = _row(
+        "auto",
+        "Camera that points are computed with; auto: camera_info if valid, else learned from the images, else the "
+        "model's prior. learned passes over camera_info; learned and camera_info fall back on the prior.",
+        choices=INTRINSICS_SOURCES,
+    )
+    intrinsics_verify: bool = _row(
+        True, "Compare a camera_info in use with what the images say, until the images have confirmed it."
+    )
+    intrinsics_rate: float = _row(
+        5.0, "Images per second at most that intrinsics are learned from; 0 takes all.", unit="Hz", minimum=0.0
+    )
+    intrinsics_max_change: float = _row(
+        0.05,
+        "Change per second, at most, of the learned intrinsics in use: of the logarithm of the focal length.",
+        unit="1/s",
+        minimum=0.001,
+        maximum=1000.0,
+    )
+    intrinsics_motion_model: str = _row(
+        "", "Path of a motion model, which helps to learn the intrinsics; empty: none.", changes=UNCONFIGURED
+    )
+    intrinsics_camera_name: str = _row(
+        "",
+        "Names the file of the learned intrinsics; empty: the image topic's namespace, front_camera of "
+        "/front/camera/image_raw.",
+        changes=UNCONFIGURED,
+    )
+    intrinsics_directory: str = _row(
+        "",
+        "Where ~/save_intrinsics keeps them, and where they are loaded from; empty: depth_node/intrinsics in $ROS_HOME "
+        "(~/.ros).",
+        changes=UNCONFIGURED,
+    )
     scale_mode: str = _row(
         "model",
         "Metric scale: as the model gives it, times scale.factor (fixed), or from the ground and scale.camera_height.",
@@ -202,6 +238,11 @@ class Settings:
         if self.scale_mode == "camera_height" and not self.scale_camera_height > 0:
             raise ParameterError(
                 "scale.mode is camera_height, but scale.camera_height is 0; set scale.camera_height first, in metres"
+            )
+        if self.intrinsics_camera_name and not is_camera_name(self.intrinsics_camera_name):
+            raise ParameterError(
+                f"intrinsics.camera_name is '{self.intrinsics_camera_name}'; expected the name of a file: up to 100 "
+                "letters, digits, _, - and points"
             )
         if self.cloud_voxel_size > 0 and self.cloud_organized:
             raise ParameterError(

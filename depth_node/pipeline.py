@@ -50,6 +50,7 @@ class _Seen:
     stamp_ns: int
     frame_id: str
     camera: PinholeCamera
+    is_rectified: bool
     output: NDArray[np.float32]
     outside: NDArray[np.bool_] | None
 
@@ -98,7 +99,8 @@ class DepthPipeline:
         stopwatch.lap("resize")
         prediction = self.backend.infer(self._image)
         stopwatch.lap("inference")
-        self._seen = _Seen(frame.stamp_ns, frame.frame_id, pinhole, prediction.output[0], outside)
+        is_rectified = isinstance(camera, Rectification)
+        self._seen = _Seen(frame.stamp_ns, frame.frame_id, pinhole, is_rectified, prediction.output[0], outside)
 
         pinhole = self._output_camera(pinhole, options.output_resolution)
         size = pinhole.width, pinhole.height
@@ -129,7 +131,7 @@ class DepthPipeline:
         inverse_depth = np.reciprocal(depth_from_output(seen.output, spec, focal_scale(spec, seen.camera), *size))
         if seen.outside is not None:
             inverse_depth[_resize_mask(seen.outside, *size)] = np.nan
-        return NetworkView(seen.stamp_ns, seen.frame_id, image, inverse_depth, seen.camera)
+        return NetworkView(seen.stamp_ns, seen.frame_id, image, inverse_depth, seen.camera, seen.is_rectified)
 
     def warm_up(self) -> None:
         """Run once on a black image, so that the first frame does not pay for lazy allocations."""

@@ -1,4 +1,4 @@
-"""The node's services: `~/set_enabled` and `~/save_snapshot`."""
+"""The node's services: `~/set_enabled`, `~/save_intrinsics` and `~/save_snapshot`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ class EnableService:
 
     def _handle(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         response.success, response.message = True, self._set_enabled(request.data)
+        return response
+
+
+class SaveIntrinsicsService:
+    """`~/save_intrinsics`: keeps the learned intrinsics for the next start."""
+
+    def __init__(self, node: Node, save: Callable[[], str]) -> None:
+        """save: does it, and gives the file's path; raises DepthNodeError where it cannot."""
+        self._save = save
+        node.create_service(Trigger, "~/save_intrinsics", self._handle)
+
+    def _handle(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.success, response.message = True, self._save()
+        except DepthNodeError as error:
+            response.success, response.message = False, str(error)
         return response
 
 

@@ -18,7 +18,7 @@ ACTIVE = NodeStatus(
     backend="openvino",
     device="CPU (some processor)",
     precision="bf16",
-    intrinsics_source="camera_info",
+    intrinsics={"intrinsics_source": "camera_info", "intrinsics_generation": "1"},
     scale_source="camera_height",
     scale_factor=1.23456,
     lost_share=0.0631,
@@ -62,6 +62,7 @@ def test_keys_and_values() -> None:
         "device": "CPU (some processor)",
         "precision": "bf16",
         "intrinsics_source": "camera_info",
+        "intrinsics_generation": "1",
         "scale_source": "camera_height",
         "scale_factor": "1.235",
         "frames_in": "100",
@@ -92,14 +93,19 @@ def test_keys_and_values() -> None:
 @pytest.mark.parametrize(
     ("status", "statistics", "level", "said"),
     [
-        ({"intrinsics_source": "prior"}, {}, DiagnosticStatus.WARN, "no usable camera_info"),
+        ({"intrinsics_warning": "no usable camera_info"}, {}, DiagnosticStatus.WARN, "no usable camera_info"),
         ({}, {"last_error": "step of 3 bytes", "seconds_since_error": 1.0}, DiagnosticStatus.WARN, "step of 3 bytes"),
         ({}, {"seconds_since_error": RECENT_ERROR_S + 1}, DiagnosticStatus.OK, "depth at"),
         ({"silence": "nobody publishes /image"}, {"input_hz": 0.0}, DiagnosticStatus.WARN, "nobody publishes /image"),
         ({"input_loss": "a third of the images is lost"}, {}, DiagnosticStatus.WARN, "a third of the images is lost"),
         ({"scale_source": "unknown"}, {}, DiagnosticStatus.WARN, "the scale is unknown"),
-        ({"intrinsics_source": "", "scale_source": ""}, {"output_hz": 0.0}, DiagnosticStatus.OK, "depth at 0.0 Hz"),
-        ({"enabled": False, "intrinsics_source": "prior"}, {}, DiagnosticStatus.OK, "disabled by ~/set_enabled"),
+        ({"intrinsics": {}, "scale_source": ""}, {"output_hz": 0.0}, DiagnosticStatus.OK, "depth at 0.0 Hz"),
+        (
+            {"enabled": False, "intrinsics_warning": "no usable camera_info"},
+            {},
+            DiagnosticStatus.OK,
+            "disabled by ~/set_enabled",
+        ),
         ({"enabled": False, "state": "inactive"}, {}, DiagnosticStatus.OK, "inactive"),
         ({}, {"is_wanted": False}, DiagnosticStatus.OK, "nobody listens"),
         ({"state": "inactive"}, {"input_hz": 0.0}, DiagnosticStatus.OK, "inactive"),
@@ -113,7 +119,7 @@ def test_level_and_sentence(status: dict[str, Any], statistics: dict[str, Any], 
 
 
 def test_every_reason_to_warn_is_said() -> None:
-    status = replace(ACTIVE, intrinsics_source="prior", scale_source="unknown", input_loss="lost")
+    status = replace(ACTIVE, intrinsics_warning="no usable camera_info", scale_source="unknown", input_loss="lost")
     entry = diagnostic_status(status, replace(RUNNING, last_error="step of 3 bytes", seconds_since_error=1.0))
     assert entry.message.startswith("step of 3 bytes; lost; no usable camera_info")
     assert entry.message.endswith("(see scale.mode)")

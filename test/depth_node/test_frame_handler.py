@@ -19,10 +19,12 @@ from depth_node.backends import create_backend
 from depth_node.frame_handler import FrameHandler, ReceivedImage
 from depth_node.frames import DepthFrame
 from depth_node.model import read_model
+from depth_node.online_intrinsics import OnlineIntrinsics
 from depth_node.outputs import limit_range
 from depth_node.parameters import Settings
 from depth_node.pipeline import DepthPipeline
 from depth_node.statistics import Statistics
+from depth_node.view_thread import ViewThread
 
 
 class RecordingNode:
@@ -31,6 +33,12 @@ class RecordingNode:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
         self.context = SimpleNamespace(ok=lambda: True)
+
+    def resolve_topic_name(self, name: str, *, only_expand: bool = False) -> str:
+        return f"/robot/{name}"
+
+    def create_lifecycle_publisher(self, *_: Any) -> Any:
+        return SimpleNamespace(get_subscription_count=lambda: 0)
 
     def get_logger(self) -> Any:
         levels = ("info", "warning", "error")
@@ -62,8 +70,14 @@ class Setting:
         self.node, self.outputs, self.statistics = RecordingNode(), RecordingOutputs(), Statistics()
         checked = read_model(model)
         self.pipeline = DepthPipeline(checked, create_backend(checked, precision="fp32"))
-        inputs: Any = SimpleNamespace(image_topic=image_topic, camera_info_topic="/robot/camera_info")
-        self.handler = FrameHandler(self.node, self.pipeline, self.outputs, self.statistics, Settings(), inputs)  # type: ignore[arg-type]
+        node: Any = self.node
+        outputs: Any = self.outputs
+        inputs: Any = SimpleNamespace(image_topic=image_topic)
+        self.intrinsics = OnlineIntrinsics(node, checked.spec.intrinsics_prior, None, Settings())
+        views = ViewThread([], lambda kind, message: None)
+        self.handler = FrameHandler(
+            node, self.pipeline, outputs, self.intrinsics, views, self.statistics, Settings(), inputs
+        )
 
     def handle(self, message: Any) -> None:
         self.handler.handle(ReceivedImage(message, self.statistics.clock()))
@@ -139,16 +153,19 @@ def test_bad_camera_info_is_reported_once_and_the_prior_used(setting: Setting, k
     assert [result.intrinsics_source for result, _ in setting.outputs.results] == ["prior"] * 3
 
 
-def test_intrinsics_are_announced_once_each(setting: Setting) -> None:
+def test_intrinsics_are_announced_when_their_source_changes(setting: Setting) -> None:
     good = CameraInfo(width=64, height=32, k=[50.0, 0, 32.0, 0, 50.0, 16.0, 0, 0, 1.0])
-    for info in (None, None, good, good, None, good):
+    for info in (None, None, good, good):
         setting.handler.camera_info = info
         setting.handle(image())
     assert len(setting.node.log("warning")) == 1
     assert "intrinsics prior (fx 37.1" in setting.node.log("warning")[0]  # 0.58 * 64
     intrinsics = "intrinsics from /robot/camera_info: fx 50.0, fy 50.0, cx 32.0, cy 16.0"
     assert [line for line in setting.node.log("info") if "intrinsics" in line] == [intrinsics]
-    assert setting.handler.sources.intrinsics == "camera_info"
+    assert setting.intrinsics.facts()["intrinsics_source"] == "camera_info"
+    setting.handler.camera_info = None
+    setting.handle(image())
+    assert len(setting.node.log("warning")) == 2
 
 
 RAW = CameraInfo(

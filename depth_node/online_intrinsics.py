@@ -1,0 +1,267 @@
+"""The node's side of learned intrinsics: which camera an image has, what is published and kept, and what is said."""
+
+from __future__ import annotations
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from depth_node.backends import create_motion_backend
+from depth_node.camera import PinholeCamera
+from depth_node.camera_messages import camera_info_message
+from depth_node.errors import DepthNodeError
+from depth_node.frames import NetworkView
+from depth_node.inputs import camera_info_topic, image_topic
+from depth_node.intrinsics.estimate import Intrinsics
+from depth_node.intrinsics.observation import MotionObserver
+from depth_node.intrinsics.selection import CameraSelector, SelectedCamera
+from depth_node.intrinsics.store import (
+    StoredIntrinsics,
+    camera_name_of_topic,
+    intrinsics_directory,
+    read_intrinsics,
+    write_intrinsics,
+)
+from depth_node.intrinsics.tracker import WRONG_SIGMAS, IntrinsicsTracker, TrackedIntrinsics, deviation
+from depth_node.model import read_motion_model
+from depth_node.parameters import Settings
+from depth_node.rectification import Rectification
+from depth_node.resources import find_model
+
+QUEUE = 5
+
+
+class OnlineIntrinsics:
+    """Chooses the camera of every image, and learns it from views (a `ViewConsumer`) while somebody needs that.
+
+    settings: may be replaced at any time. deviation: of the camera_info in use from what was learned, in standard
+    deviations; None while neither is known.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, prior: Intrinsics, motion: MotionObserver | None, settings: Settings
+    ) -> None:
+        self.settings = settings
+        self.deviation: float | None = None
+        self._node = node
+        topic = image_topic(node.resolve_topic_name("image"), settings.image_transport)
+        self._camera_name = settings.intrinsics_camera_name or camera_name_of_topic(topic)
+        self._path = intrinsics_directory(settings.intrinsics_directory) / f"{self._camera_name}.yaml"
+        self._camera_info_topic = camera_info_topic(node, topic)
+        self._motion = motion
+        self._tracker = IntrinsicsTracker(prior, self._load(), motion)
+        self._selector = CameraSelector(prior)
+        self._confirmed: PinholeCamera | None = None
+        self._refuted: PinholeCamera | None = None
+        self._infos = node.create_lifecycle_publisher(CameraInfo, "intrinsics", QoSProfile(depth=QUEUE))
+        self._states = node.create_lifecycle_publisher(DiagnosticArray, "intrinsics/status", QoSProfile(depth=QUEUE))
+
+    def destroy(self) -> None:
+        """Take the publishers away, and free the motion model."""
+        for publisher in (self._infos, self._states):
+            self._node.destroy_lifecycle_publisher(publisher)
+        if self._motion:
+            self._motion.backend.close()
+
+    def is_wanted(self) -> bool:
+        """Whether anybody listens to the learned intrinsics."""
+        return any(publisher.get_subscription_count() > 0 for publisher in (self._infos, self._states))
+
+    # In the depth worker
+
+    def camera_of(
+        self, calibrated: PinholeCamera | Rectification | None, width: int, height: int, stamp_ns: int
+    ) -> SelectedCamera:
+        """The camera of an image; calibrated: as camera_info has it, if it has."""
+        settings, before = self.settings, self._selector.selected
+        selected = self._selector.select(
+            settings.intrinsics_source,
+            calibrated,
+            self._tracker.usable(width, height),
+            (width, height),
+            stamp_ns,
+            settings.intrinsics_max_change,
+        )
+        if before is None or before.source != selected.source:
+            self._announce(selected)
+        return selected
+
+    def publish(self, header: Header, width: int, height: int) -> None:
+        """Send the learned intrinsics of an image, with its own header; K is zero as long as they are not known."""
+        if self._infos.get_subscription_count() == 0:
+            return
+        tracked = self._tracker.tracked
+        if tracked is not None and tracked.is_usable and (tracked.width, tracked.height) == (width, height):
+            self._infos.publish(camera_info_message(tracked.camera, True, header))
+        else:
+            self._infos.publish(CameraInfo(header=header, width=width, height=height))
+
+    def needs_views(self) -> bool:
+        """Whether anybody needs the intrinsics: a subscriber, the points, or the check of a camera_info."""
+        settings, selected = self.settings, self._selector.selected
+        if self.is_wanted():
+            return True
+        if selected is not None and selected.source == "camera_info":
+            return settings.intrinsics_verify and self._confirmed != selected.pinhole
+        return settings.intrinsics_source in ("auto", "learned")
+
+    # In the thread of views
+
+    def add(self, view: NetworkView) -> None:
+        """Learn from a view, and say what is known now."""
+        tracked = self._tracker.add(view)
+        self._verify(tracked)
+        if self._states.get_subscription_count() > 0:
+            stamp = Time(nanoseconds=max(view.stamp_ns, 0)).to_msg()
+            header = Header(stamp=stamp, frame_id=view.frame_id)
+            self._states.publish(DiagnosticArray(header=header, status=[self._status(tracked)]))
+
+    def _verify(self, tracked: TrackedIntrinsics) -> None:
+        selected = self._selector.selected
+        if selected is None or selected.source != "camera_info" or not tracked.is_usable:
+            self.deviation = None
+            return
+        camera, estimate = selected.pinhole, tracked.estimate
+        self.deviation = deviation(camera, estimate)
+        logger = self._node.get_logger()
+        if abs(self.deviation) <= WRONG_SIGMAS:
+            if self._confirmed != camera:
+                logger.info(f"{self._camera_info_topic} fits the images: {_focal_lengths(camera, tracked)}")
+            self._confirmed, self._refuted = camera, None
+        elif self._refuted != camera:
+            self._refuted, self._confirmed = camera, None
+            logger.error(
+                f"{self._camera_info_topic} does not fit the images: {_focal_lengths(camera, tracked)}, "
+                f"{abs(self.deviation):.1f} sigma away; calibrate the camera, or set intrinsics.source to learned"
+            )
+
+    # For the executor's thread
+
+    def save(self) -> str:
+        """Keep the intrinsics for the next start; the file's path.
+
+        Raises:
+            DepthNodeError: they are not known yet, or cannot be written.
+        """
+        tracked = self._tracker.tracked
+        if tracked is None:
+            raise DepthNodeError("nothing was learned: no image has been looked at for the intrinsics")
+        if tracked.is_rectified:
+            raise DepthNodeError("nothing to keep: the images are rectified with a camera_info, which says it all")
+        if tracked.estimate.state != "converged":
+            raise DepthNodeError(f"the intrinsics are not known yet: {_state(tracked)}")
+        stored = StoredIntrinsics(tracked.width, tracked.height, tracked.estimate)
+        write_intrinsics(stored, self._path, self._camera_name)
+        self._tracker.stored = stored
+        return str(self._path)
+
+    def facts(self) -> dict[str, str]:
+        """What /diagnostics says of the intrinsics: keys that begin with `intrinsics_`; none before the first image."""
+        selected, tracked = self._selector.selected, self._tracker.tracked
+        values = _selected_values(selected) if selected else {}
+        if tracked is not None:
+            values |= _tracked_values(tracked, self.deviation)
+        return {f"intrinsics_{key}": value for key, value in values.items()}
+
+    @property
+    def warning(self) -> str:
+        """Why the intrinsics in use are not to be trusted; empty if they are."""
+        selected, tracked = self._selector.selected, self._tracker.tracked
+        if selected is None:
+            return ""
+        if selected.source == "prior":
+            why = f" (learning: {_state(tracked)})" if tracked and self.settings.intrinsics_source != "prior" else ""
+            return "no usable camera_info: the intrinsics are the model's prior, so the geometry is approximate" + why
+        if self.deviation is not None and abs(self.deviation) > WRONG_SIGMAS:
+            return f"camera_info does not fit the images, by {abs(self.deviation):.1f} standard deviations"
+        return ""
+
+    def _status(self, tracked: TrackedIntrinsics) -> DiagnosticStatus:
+        selected = self._selector.selected
+        values = {**(_selected_values(selected) if selected else {}), **_tracked_values(tracked, self.deviation)}
+        is_wrong = self.deviation is not None and abs(self.deviation) > WRONG_SIGMAS
+        return DiagnosticStatus(
+            level=DiagnosticStatus.WARN if is_wrong else DiagnosticStatus.OK,
+            name=f"{self._node.get_fully_qualified_name()}: intrinsics",
+            message=self.warning if is_wrong else _state(tracked),
+            hardware_id=self._camera_name,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+
+    def _load(self) -> StoredIntrinsics | None:
+        logger = self._node.get_logger()
+        try:
+            stored = read_intrinsics(self._path)
+        except DepthNodeError as error:
+            logger.warning(f"learned intrinsics are not loaded: {error}")
+            return None
+        if stored is not None:
+            size, sigma = f"{stored.width}x{stored.height}", stored.estimate.relative_sigma
+            logger.info(f"learned intrinsics of {size} images are loaded from {self._path}: known to {sigma:.1%}")
+        return stored
+
+    def _announce(self, selected: SelectedCamera) -> None:
+        camera, logger = selected.pinhole, self._node.get_logger()
+        numbers = f"fx {camera.fx:.1f}, fy {camera.fy:.1f}, cx {camera.cx:.1f}, cy {camera.cy:.1f}"
+        if selected.source == "prior":
+            logger.warning(
+                f"no usable camera_info on {self._camera_info_topic}: taking the model's intrinsics prior ({numbers}); "
+                "the geometry is approximate, and depth/camera_info says 'uncalibrated'"
+            )
+        elif selected.source == "learned":
+            logger.info(f"intrinsics learned from the images: going from {numbers} to what was learned")
+        else:
+            rectified = ", images are rectified" if isinstance(selected.camera, Rectification) else ""
+            logger.info(f"intrinsics from {self._camera_info_topic}: {numbers}{rectified}")
+
+
+def _focal_lengths(camera: PinholeCamera, tracked: TrackedIntrinsics) -> str:
+    learned = tracked.camera
+    sigma = tracked.estimate.relative_sigma * learned.fx
+    return f"its focal length is {camera.fx:.1f} pixels, the learned one {learned.fx:.1f} with a sigma of {sigma:.1f}"
+
+
+def _state(tracked: TrackedIntrinsics) -> str:
+    estimate = tracked.estimate
+    known = f"focal length {tracked.camera.fx:.1f} pixels, sigma {estimate.relative_sigma:.1%}"
+    return f"{estimate.state}: {known} after {estimate.rotation:.2f} rad of rotation"
+
+
+def _selected_values(selected: SelectedCamera) -> dict[str, str]:
+    return {
+        "source": selected.source,
+        "generation": str(selected.generation),
+        "generation_since": f"{selected.since_ns // 10**9}.{selected.since_ns % 10**9:09d}",
+    }
+
+
+def _tracked_values(tracked: TrackedIntrinsics, deviation: float | None) -> dict[str, str]:
+    camera, estimate = tracked.camera, tracked.estimate
+    pixels = {name: f"{getattr(camera, name):.2f}" for name in ("fx", "fy", "cx", "cy")}
+    return {
+        "state": estimate.state,
+        **pixels,
+        "relative_sigma": f"{estimate.relative_sigma:.5f}",
+        "focal_length_sigma": f"{estimate.relative_sigma * camera.fx:.2f}",
+        "rotation": f"{estimate.rotation:.4f}",
+        "pairs": str(estimate.pairs),
+        "size": f"{tracked.width}x{tracked.height}",
+        **{f"rejected_{reason.replace(' ', '_')}": str(count) for reason, count in estimate.rejected.items()},
+        "camera_info_deviation": "" if deviation is None else f"{deviation:.2f}",
+    }
+
+
+def load_motion_observer(settings: Settings) -> MotionObserver | None:
+    """The motion model of the settings, loaded; None if they name none.
+
+    Raises:
+        ModelFileError, BackendError: it cannot be loaded.
+    """
+    if not settings.intrinsics_motion_model:
+        return None
+    model = read_motion_model(find_model(settings.intrinsics_motion_model))
+    # One thread: depth has the others.
+    return MotionObserver(model.spec, create_motion_backend(model, settings.backend, settings.precision, threads=1))
