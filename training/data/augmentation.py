@@ -101,6 +101,7 @@ def _flip(batch: Batch, flipped: Tensor) -> Batch:
         framing=None if batch.framing is None else batch.framing.mirrored(flipped),
         weathered=None if batch.weathered is None else _mirror(batch.weathered, flipped),
         depth=None if batch.depth is None else _mirror(batch.depth, flipped),
+        instances=None if batch.instances is None else _mirror(batch.instances, flipped),
         T_source_target=None if batch.T_source_target is None else _mirror_pose(batch.T_source_target, flipped),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ class FrameDataset(Dataset[Sample]):
         records: frames; a frame becomes a target where its intrinsics and all that is asked for below are known.
         width, height: size of the samples in pixels.
         source_offsets: neighbours that become sources, in frames: (-1, 1) for Monodepth2; () for none.
-        stereo: the rectified partner is one more source, with its known pose.
+        stereo: the rectified partner is one more source, the last, with its known pose.
         depth: samples carry depth.
         known_poses: samples carry the recorded poses of their sources.
         min_crop: a random window of at least this share of the image's width and height is cut out; 1 keeps all of it.
@@ -38,9 +39,11 @@ class FrameDataset(Dataset[Sample]):
         known_intrinsics: only frames of known cameras; without it, those of unknown ones have intrinsics NaN.
         camera: number of this source among those that are trained on, for cameras that are learned.
         weather: what the networks see in place of clear sky, target and sources alike.
+        instances: samples carry instance masks.
+        speed: samples carry the distances to their sources, where speeds are known.
 
     Raises:
-        DataError: no record qualifies, or the sources would have poses in part.
+        DataError: no record qualifies.
     """
 
     def __init__(
@@ -57,13 +60,14 @@ class FrameDataset(Dataset[Sample]):
         known_intrinsics: bool = True,
         camera: int = UNKNOWN_CAMERA,
         weather: Weather | None = None,
+        instances: bool = False,
+        speed: bool = False,
     ) -> None:
         self.width, self.height = width, height
         self.source_offsets = tuple(source_offsets)
         self.stereo, self.depth, self.known_poses, self.min_crop = stereo, depth, known_poses, min_crop
         self.known_intrinsics, self.camera, self.weather = known_intrinsics, camera, weather
-        if stereo and self.source_offsets and not known_poses:
-            raise DataError("neighbours without poses cannot share a sample with a stereo partner: set known_poses")
+        self.instances, self.speed = instances, speed
         by_place = {(r.sequence, r.index): r for r in records}
         neighbours = [[by_place.get((r.sequence, r.index + offset)) for offset in self.source_offsets] for r in records]
         found = [(r, [n for n in around if n is not None]) for r, around in zip(records, neighbours, strict=True)]
@@ -72,7 +76,7 @@ class FrameDataset(Dataset[Sample]):
             raise DataError(
                 f"none of {len(records)} frames can be a target: {'known intrinsics' if known_intrinsics else 'images'}"
                 f"{', depth' * depth}{', poses' * known_poses}{', a stereo partner' * stereo}"
-                f" and neighbours at {list(self.source_offsets)} are needed"
+                f"{', an instance mask' * instances} and neighbours at {list(self.source_offsets)} are needed"
             )
         self.targets = [record for record, _ in chosen]
         self.neighbours = [around for _, around in chosen]
@@ -102,6 +106,8 @@ class FrameDataset(Dataset[Sample]):
             depth=self._cut_depth(record, width, height, window) if self.depth else None,
             T_source_target=self.relative_poses(position) if self.known_poses or self.stereo else None,
             name=record.name,
+            instances=self._cut_instances(record, width, height, window) if self.instances else None,
+            distances=self.distances(position) if self.speed else None,
             framing=framing,
             weathered=None if self.weather is None else self.weather.draw(tensors),
         )
@@ -117,6 +123,10 @@ class FrameDataset(Dataset[Sample]):
         """A target's depth at the samples' size, not cropped: float32 [1, H, W], metres, 0 where unknown."""
         return self._cut_depth(self.targets[position], 1, 1, (0, 0, 1, 1))
 
+    def whole_instances(self, position: int) -> torch.Tensor:
+        """A target's instance mask at the samples' size, not cropped: uint8 [1, H, W], 0 for none."""
+        return self._cut_instances(self.targets[position], 1, 1, (0, 0, 1, 1))
+
     def source_files(self, position: int) -> list[Path]:
         """Images of a target's sources, in their order in a sample."""
         partner = self.targets[position].stereo
@@ -124,12 +134,19 @@ class FrameDataset(Dataset[Sample]):
         return [*paths, partner.image] if self.stereo and partner else paths
 
     def relative_poses(self, position: int) -> torch.Tensor:
-        """T_source_target float32 [N, 4, 4] of a target's sources."""
+        """T_source_target float32 [M, 4, 4] of those of a target's sources whose poses are known, the last M."""
         record = self.targets[position]
-        relative = [relative_pose(neighbour, record) for neighbour in self.neighbours[position]]
+        posed = self.neighbours[position] if self.known_poses else []
+        relative = [relative_pose(neighbour, record) for neighbour in posed]
         if self.stereo and record.stereo:
             relative.append(record.stereo.T_other_this)
         return torch.tensor(np.array(relative), dtype=torch.float32).reshape(-1, 4, 4)
+
+    def distances(self, position: int) -> torch.Tensor:
+        """Metres float32 [N] that the camera travelled between a target and each source; NaN where unknown."""
+        target = self.targets[position]
+        to_neighbours = [travelled(neighbour, target) for neighbour in self.neighbours[position]]
+        return torch.tensor([*to_neighbours, *[math.nan] * self.stereo], dtype=torch.float32)
 
     def image_files(self) -> list[Path]:
         """Every image that samples are made of, once."""
@@ -138,7 +155,8 @@ class FrameDataset(Dataset[Sample]):
 
     def _in_memory(self) -> FramesInMemory:
         size = math.ceil(self.width / self.min_crop), math.ceil(self.height / self.min_crop)
-        return FramesInMemory(self.image_files(), self.targets if self.depth else [], size)
+        depths, instances = (self.targets if wanted else [] for wanted in (self.depth, self.instances))
+        return FramesInMemory(self.image_files(), depths, size, instances)
 
     def _qualifies(self, record: FrameRecord, neighbours: Sequence[FrameRecord]) -> bool:
         return (
@@ -147,6 +165,7 @@ class FrameDataset(Dataset[Sample]):
             and len(neighbours) == len(self.source_offsets)
             and (record.depth is not None or not self.depth)
             and (record.stereo is not None or not self.stereo)
+            and (record.instances is not None or not self.instances)
             and (not self.known_poses or all(r.pose is not None for r in [record, *neighbours]))
         )
 
@@ -163,11 +182,19 @@ class FrameDataset(Dataset[Sample]):
         cv2.resize(image[y : y + h, x : x + w], (self.width, self.height), dst=result, interpolation=filter_)
 
     def _cut_depth(self, record: FrameRecord, width: int, height: int, window: Window) -> torch.Tensor:
-        depth = self._frames.depth(record)
-        x, y, w, h = (v * s for v, s in zip(window, (depth.shape[1] / width, depth.shape[0] / height) * 2, strict=True))
-        columns = (x + (np.arange(self.width) + 0.5) * w / self.width).astype(int).clip(0, depth.shape[1] - 1)
-        rows = (y + (np.arange(self.height) + 0.5) * h / self.height).astype(int).clip(0, depth.shape[0] - 1)
-        return torch.from_numpy(depth[rows[:, None], columns].astype(np.float32))[None]
+        depth = self._nearest(self._frames.depth(record), width, height, window)
+        return torch.from_numpy(depth.astype(np.float32))[None]
+
+    def _cut_instances(self, record: FrameRecord, width: int, height: int, window: Window) -> torch.Tensor:
+        return torch.from_numpy(self._nearest(self._frames.instances(record), width, height, window))[None]
+
+    def _nearest(self, values: NDArray[Any], width: int, height: int, window: Window) -> NDArray[Any]:
+        """Values [h, w], the nearest to each pixel of a sample; the window is of an image of `width` x `height`."""
+        scale = (values.shape[1] / width, values.shape[0] / height) * 2
+        x, y, w, h = (v * s for v, s in zip(window, scale, strict=True))
+        columns = (x + (np.arange(self.width) + 0.5) * w / self.width).astype(int).clip(0, values.shape[1] - 1)
+        rows = (y + (np.arange(self.height) + 0.5) * h / self.height).astype(int).clip(0, values.shape[0] - 1)
+        return np.asarray(values[rows[:, None], columns])
 
 
 def check_shape(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -192,3 +219,10 @@ def relative_pose(source: FrameRecord, target: FrameRecord) -> Matrix:
     if source.pose is None or target.pose is None:
         raise DataError(f"{(source if source.pose is None else target).name} has no pose")
     return np.asarray(np.linalg.inv(source.pose) @ target.pose)
+
+
+def travelled(source: FrameRecord, target: FrameRecord) -> float:
+    """Metres between two frames: their mean speed times the time between them; NaN where a speed is unknown."""
+    if source.speed is None or target.speed is None:
+        return math.nan
+    return abs(source.stamp_ns - target.stamp_ns) * 1e-9 * (source.speed + target.speed) / 2

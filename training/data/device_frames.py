@@ -36,17 +36,18 @@ class DeviceFrames(Dataset[Sample]):
         self.targets = frames.targets
         files = frames.image_files()
         pixels = frames.width * frames.height
-        needed = pixels * (3 * len(files) + 2 * len(self.targets) * frames.depth)
+        needed = pixels * (3 * len(files) + len(self.targets) * (2 * frames.depth + frames.instances))
         check_room(needed, _free(device), f"{len(files)} frames", f"memory on {device}")
         with reading(f"{len(files)} frames"):
             self._images, shapes = _load_images(frames, files, device)
             self._depths, no_depth = _load_depths(frames, device)
+            self._instances, no_instances = _load_instances(frames, device)
         slots = {path: slot for slot, path in enumerate(files)}
         used = [
             [slots[record.image], *(slots[path] for path in frames.source_files(i))]
             for i, record in enumerate(self.targets)
         ]
-        self._unreadable = _unreadable(used, shapes, files) | no_depth
+        self._unreadable = _unreadable(used, shapes, files) | no_depth | no_instances
         self._slots = torch.tensor(used, device=device)
         known_or_nan = [record.intrinsics or UNKNOWN_INTRINSICS for record in self.targets]
         self._intrinsics = torch.tensor(known_or_nan, device=device)
@@ -59,6 +60,8 @@ class DeviceFrames(Dataset[Sample]):
         known = frames.known_poses or frames.stereo
         poses = [frames.relative_poses(i) for i in range(len(used))] if known else []
         self._poses = torch.stack(poses).to(device) if known else None
+        distances = [frames.distances(i) for i in range(len(used))] if frames.speed else []
+        self._distances = torch.stack(distances).to(device) if frames.speed else None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -74,6 +77,8 @@ class DeviceFrames(Dataset[Sample]):
             intrinsics=self._intrinsics[position],
             depth=None if self._depths is None else self._depths[position].float(),
             T_source_target=None if self._poses is None else self._poses[position],
+            instances=None if self._instances is None else self._instances[position],
+            distances=None if self._distances is None else self._distances[position],
             name=self.targets[position].name,
             framing=self._framings[position],
         )
@@ -107,6 +112,19 @@ def _load_depths(frames: FrameDataset, device: torch.device) -> tuple[Tensor | N
 
     results = at_once(keep, [partial(frames.whole_depth, i) for i in range(len(frames))])
     return depths, {i: error for i, error in enumerate(results) if error is not None}
+
+
+def _load_instances(frames: FrameDataset, device: torch.device) -> tuple[Tensor | None, dict[int, FrameError]]:
+    """uint8 [targets, 1, H, W] on the device, where samples have instances; and why that of a target is not there."""
+    if not frames.instances:
+        return None, {}
+    masks = torch.empty((len(frames), 1, frames.height, frames.width), dtype=torch.uint8, device=device)
+
+    def keep(slot: int, mask: Tensor) -> None:
+        masks[slot] = mask.to(device)
+
+    results = at_once(keep, [partial(frames.whole_instances, i) for i in range(len(frames))])
+    return masks, {i: error for i, error in enumerate(results) if error is not None}
 
 
 def _unreadable(used: list[list[int]], shapes: list[Shape], files: list[Path]) -> dict[int, FrameError]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.image_files import read_rgb
+from training.data.instance_files import read_instances
 from training.data.records import FrameRecord
 from training.errors import DataError, FrameError
 
@@ -29,13 +30,16 @@ Result = TypeVar("Result")
 
 
 class FrameStore(Protocol):
-    """Where a dataset gets its frames from. Both methods raise FrameError where a file cannot be read."""
+    """Where a dataset gets its frames from. All methods raise FrameError where a file cannot be read."""
 
     def image(self, path: Path) -> NDArray[np.uint8]:
         """uint8 [H, W, 3], RGB."""
 
     def depth(self, record: FrameRecord) -> NDArray[np.floating]:
         """Metres [H, W], 0 where unknown."""
+
+    def instances(self, record: FrameRecord) -> NDArray[np.uint8]:
+        """uint8 [H, W], 0 for none."""
 
 
 class FrameFiles:
@@ -49,6 +53,10 @@ class FrameFiles:
         """As its source has it."""
         return read_depth(record)
 
+    def instances(self, record: FrameRecord) -> NDArray[np.uint8]:
+        """As the file has it."""
+        return read_record_instances(record)
+
 
 class FramesInMemory:
     """Frames read at once, reduced to at most `size`, and kept; depth as float16.
@@ -60,19 +68,25 @@ class FramesInMemory:
         DataError: they do not fit into memory.
     """
 
-    def __init__(self, images: Sequence[Path], depths: Sequence[FrameRecord], size: Size) -> None:
+    def __init__(
+        self, images: Sequence[Path], depths: Sequence[FrameRecord], size: Size, instances: Sequence[FrameRecord] = ()
+    ) -> None:
         width, height = size
-        needed = width * height * (3 * len(images) + 2 * len(depths))
+        needed = width * height * (3 * len(images) + 2 * len(depths) + len(instances))
         check_room(needed, available_memory(), f"{len(images)} frames", "memory")
         self._images = torch.empty((len(images), height, width, 3), dtype=torch.uint8)
         self._depths = torch.empty((len(depths), height, width), dtype=torch.float16)
+        self._instances = torch.empty((len(instances), height, width), dtype=torch.uint8)
         read_images = [partial(_read_image_within, path, size) for path in images]
         read_depths = [partial(_read_depth_within, record, size) for record in depths]
+        read_masks = [partial(_read_instances_within, record, size) for record in instances]
         with reading(f"{len(images)} frames"):
             image_sizes = at_once(partial(_keep, self._images), read_images)
             depth_sizes = at_once(partial(_keep, self._depths), read_depths)
+            mask_sizes = at_once(partial(_keep, self._instances), read_masks)
         self._image_places = _places(images, image_sizes)
         self._depth_places = _places([record.name for record in depths], depth_sizes)
+        self._instance_places = _places([record.name for record in instances], mask_sizes)
 
     def image(self, path: Path) -> NDArray[np.uint8]:
         """The kept image."""
@@ -82,6 +96,11 @@ class FramesInMemory:
         """The kept depth."""
         known = record.name in self._depth_places
         return _placed(self._depths, self._depth_places[record.name]) if known else read_depth(record)
+
+    def instances(self, record: FrameRecord) -> NDArray[np.uint8]:
+        """The kept mask."""
+        known = record.name in self._instance_places
+        return _placed(self._instances, self._instance_places[record.name]) if known else read_record_instances(record)
 
 
 def read_depth(record: FrameRecord) -> NDArray[np.float32]:
@@ -93,6 +112,17 @@ def read_depth(record: FrameRecord) -> NDArray[np.float32]:
     if record.depth is None:
         raise DataError(f"{record.name} has no depth")
     return record.depth.read()
+
+
+def read_record_instances(record: FrameRecord) -> NDArray[np.uint8]:
+    """Instance mask of a frame, uint8 [H, W], 0 for none.
+
+    Raises:
+        DataError: the frame has none. FrameError: its file cannot be read.
+    """
+    if record.instances is None:
+        raise DataError(f"{record.name} has no instance mask")
+    return read_instances(record.instances)
 
 
 def at_once(keep: Callable[[int, Any], Result], read: Sequence[Callable[[], Any]]) -> list[Result | FrameError]:
@@ -149,6 +179,10 @@ def _read_image_within(path: Path, size: Size) -> NDArray[np.uint8]:
 
 def _read_depth_within(record: FrameRecord, size: Size) -> NDArray[np.float16]:
     return _reduced(read_depth(record), size, cv2.INTER_NEAREST_EXACT).astype(np.float16)
+
+
+def _read_instances_within(record: FrameRecord, size: Size) -> NDArray[np.uint8]:
+    return np.asarray(_reduced(read_record_instances(record), size, cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
 def _reduced(image: NDArray[Any], size: Size, interpolation: int) -> NDArray[Any]:

@@ -3,6 +3,7 @@
     ROOT/DATE/calib_cam_to_cam.txt                                    and calib_velo_to_cam.txt for velodyne depth
     ROOT/DATE/DATE_drive_NNNN_sync/image_0C/data/0000000000.png       and image_0C/timestamps.txt
     ROOT/DATE/DATE_drive_NNNN_sync/velodyne_points/data/0000000000.bin
+    ROOT/DATE/DATE_drive_NNNN_sync/oxts/data/0000000000.txt           for the speed
 
 Frames may be stored smaller than KITTI's own: intrinsics are scaled by the calibration's own resolution.
 """
@@ -33,6 +34,7 @@ from training.data.splits import SplitEntry, by_name, read_split_file, select_li
 from training.errors import DataError
 
 LAYOUT = "ROOT/DATE/DATE_drive_NNNN_sync/image_0C/data/*.png|jpg and ROOT/DATE/calib_cam_to_cam.txt"
+_OXTS_VELOCITY = slice(8, 11)  # forward, leftward and upward, m/s (KITTI's dataformat.txt)
 STEREO_PARTNER = {"image_00": "image_01", "image_01": "image_00", "image_02": "image_03", "image_03": "image_02"}
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,15 @@ def read_timestamps(path: Path) -> list[int]:
     return stamps
 
 
+def read_speed(path: Path) -> float | None:
+    """Speed of KITTI's car in m/s from a file of motion data (oxts); None where there is none, or it is damaged."""
+    try:
+        velocity = [float(value) for value in path.read_text().split()[_OXTS_VELOCITY]]
+    except (OSError, ValueError):
+        return None
+    return float(np.linalg.norm(velocity)) if len(velocity) == 3 else None
+
+
 def _drive_folders(root: Path, drives: Sequence[str] | None, missing: MissingFiles) -> list[Path]:
     if drives is None:
         return sorted(path for path in root.glob("*/*_sync") if path.is_dir())
@@ -146,6 +157,8 @@ def _read_camera(drive: Path, camera: str, depth_root: Path | None, missing: Mis
         camera_from_camera0(calibration, number)
     )
     stamps = _stamps(drive / camera / "timestamps.txt")
+    oxts = drive / "oxts" / "data"
+    has_oxts = oxts.is_dir()
     truth = _truth(drive, camera, depth_root)
     if truth is None and depth_root is not None:
         missing.add("depth folder", depth_root / drive.name)
@@ -172,6 +185,7 @@ def _read_camera(drive: Path, camera: str, depth_root: Path | None, missing: Mis
                 stamp_ns=stamps[index] if index < len(stamps) else index * KITTI_FRAME_PERIOD_NS,
                 depth=source,
                 stereo=StereoView(partners[index], T_partner_this) if index in partners else None,
+                speed=read_speed(oxts / f"{index:010d}.txt") if has_oxts else None,
             )
         )
     return records

@@ -51,7 +51,7 @@ class DepthData(L.LightningDataModule):
         batch_size: samples per step and device.
         workers: processes that decode frames.
         source_offsets: neighbours that a frame is reconstructed from, in frames; empty for supervision by depth alone.
-        stereo: the rectified stereo partner is one more source.
+        stereo: the rectified stereo partner is one more source, beside the neighbours.
         depth: frames need depth (measured or proxy), and bring it.
         known_poses: frames bring the recorded poses of their neighbours.
         min_crop: smallest share of width and height that a random crop keeps; 1 does not crop.
@@ -61,6 +61,8 @@ class DepthData(L.LightningDataModule):
         augmentation: flips and colours.
         known_intrinsics: train on frames of known cameras only; false takes all, for a task that learns intrinsics.
         weather: snow, sun flare, fog and rain that the networks see and the losses do not; none keeps the sky clear.
+        instances: frames need instance masks (`prepare --instances`), and bring them.
+        speed: frames bring the distances travelled to their neighbours, where speeds are known.
         shards: folder or URL of what `prepare --shards` wrote; training frames are streamed from there, not from
             `train`.
 
@@ -87,6 +89,8 @@ class DepthData(L.LightningDataModule):
         augmentation: Augmentation = Augmentation(),
         known_intrinsics: bool = True,
         weather: Weather | None = None,
+        instances: bool = False,
+        speed: bool = False,
         shards: str | None = None,
     ) -> None:
         super().__init__()
@@ -108,6 +112,7 @@ class DepthData(L.LightningDataModule):
         self.stereo, self.depth, self.known_poses = stereo, depth, known_poses
         self.min_crop, self.cache, self.prefetch, self.augmentation = min_crop, cache, prefetch, augmentation
         self.known_intrinsics, self.weather = known_intrinsics, weather
+        self.instances, self.speed = instances, speed
         self.seed = torch.initial_seed()
 
     @cached_property
@@ -153,6 +158,8 @@ class DepthData(L.LightningDataModule):
         """
         if self.stream is not None:
             return ShardLoader(self._streamed(self.stream), self._position, self.workers, self.prefetch)
+        if self.speed and all(r.speed is None for records in self.train_records for r in records):
+            raise DataError("data.speed is true, and no training frame has one: prepare them with odometry or oxts")
         parts: list[Dataset[Sample]] = []
         for camera, (source, records) in enumerate(zip(self.train_sources, self.train_records, strict=True)):
             frames = FrameDataset(
@@ -168,6 +175,8 @@ class DepthData(L.LightningDataModule):
                 known_intrinsics=self.known_intrinsics,
                 camera=camera,
                 weather=self.weather,
+                instances=self.instances,
+                speed=self.speed,
             )
             parts += [self._on_device(frames)] * source.repeat
         together: ConcatDataset[Sample] = ConcatDataset(parts)
@@ -186,6 +195,11 @@ class DepthData(L.LightningDataModule):
             batches = ValidationBatches(len(frames), self.batch_size, *self._process())
             loaders.append(self._loader(self._on_device(frames), len(frames), batches))
         return loaders
+
+    @property
+    def cameras(self) -> int:
+        """Entries of `train`, whose frames are of one camera each where cameras are learned."""
+        return max(1, len(self.train_sources))
 
     def intrinsics_prior(self) -> Intrinsics:
         """Median intrinsics of the training frames: what a model trained on them assumes where no camera is known."""
@@ -232,6 +246,8 @@ class DepthData(L.LightningDataModule):
             min_crop=self.min_crop,
             known_intrinsics=self.known_intrinsics,
             weather=self.weather,
+            instances=self.instances,
+            speed=self.speed,
             rank=rank,
             world_size=world_size,
         )

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from training.data.depth_files import DepthPng
-from training.data.records import FrameRecord, MissingFiles
+from training.data.instance_files import instance_file
+from training.data.records import FrameRecord, Matrix, MissingFiles, StereoView
 from training.data.splits import read_split_file, select_listed
 from training.errors import DataError
-from training.prepare.format import INDEX_FILE, Index, KeptFrame, depth_file, image_file, read_index
+from training.prepare.format import INDEX_FILE, Index, KeptFrame, depth_file, image_file, read_index, stereo_file
 
 logger = logging.getLogger(__name__)
 
@@ -81,19 +82,32 @@ def _read_sequence(name: str, path: Path, missing: MissingFiles) -> dict[str, Fr
         if frame.depth and depth.name not in there:
             missing.add("depth", depth)
             record = replace(record, depth=None)
+        if record.stereo is not None and record.stereo.image.name not in there:
+            missing.add("stereo partner", record.stereo.image)
+            record = replace(record, stereo=None)
+        if instance_file(record.image).name in there:
+            record = replace(record, instances=instance_file(record.image))
         records[frame.name or record.name] = record
     return records
 
 
 def _record(name: str, folder: Path, index: Index, frame: KeptFrame) -> FrameRecord:
-    pose = frame.T_world_camera
+    suffix = index.header.suffix
+    partner = frame.T_stereo_camera
     return FrameRecord(
-        image=image_file(folder, frame.index, index.header.suffix),
+        image=image_file(folder, frame.index, suffix),
         intrinsics=frame.K,
         sequence=f"{name}/{frame.part:03d}",
         index=frame.index,
         stamp_ns=frame.stamp_ns,
-        pose=None if pose is None else np.vstack([np.reshape(pose, (3, 4)), [0.0, 0.0, 0.0, 1.0]]),
+        pose=None if frame.T_world_camera is None else _transform(frame.T_world_camera),
         depth=DepthPng(depth_file(folder, frame.index)) if frame.depth else None,
+        stereo=None if partner is None else StereoView(stereo_file(folder, frame.index, suffix), _transform(partner)),
+        speed=frame.speed,
         is_target=frame.is_target,
     )
+
+
+def _transform(rows: Sequence[float]) -> Matrix:
+    """[4, 4] of the first three rows, row by row."""
+    return np.vstack([np.reshape(rows, (3, 4)), [0.0, 0.0, 0.0, 1.0]])

@@ -53,6 +53,8 @@ class FrameRecord:
         sequence; a number that no record has is a gap in the recording.
     stamp_ns: nanoseconds, of the recording's clock or, where there is none, index times the frame period.
     pose: T_world_camera, float64 [4, 4], metres; the world frame is the sequence's own.
+    speed: of the camera, m/s.
+    instances: its instance mask, see `training.data.instance_files`.
     is_target: False for a frame that is there only as a neighbour of listed ones, never to be learned from itself.
     """
 
@@ -64,6 +66,8 @@ class FrameRecord:
     pose: Matrix | None = field(default=None, compare=False)
     depth: DepthSource | None = None
     stereo: StereoView | None = None
+    speed: float | None = None
+    instances: Path | None = None
     is_target: bool = True
 
     @property

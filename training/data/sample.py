@@ -19,10 +19,14 @@ class Sample:
     image: uint8 [3, H, W], RGB. sources: uint8 [N, 3, H, W], frames that see the same scene, N may be 0.
     intrinsics: float32 [4], (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H); NaN where the camera is unknown.
     depth: float32 [1, H, W] metres, 0 where unknown; None where the dataset has no depth at all.
-    T_source_target: float32 [N, 4, 4], metres, maps target points into each source; None where it is to be learned.
+    T_source_target: float32 [M, 4, 4], metres, maps target points into the last M sources, M at most N; those before
+        are to be learned, all where it is None.
     unreadable: why each frame that this one stands in for could not be read.
     framing: what of the camera's image it shows; None: all of it, with the pixels that it has.
     weathered: uint8 [1 + N, 3, H, W], target and sources as the networks see them; None: as they are.
+    instances: uint8 [1, H, W], 0 for none, else the number of the instance; None where it was not asked for.
+    distances: float32 [N], metres that the camera travelled between target and source, NaN where unknown; None where
+        it was not asked for.
     """
 
     image: Tensor
@@ -34,6 +38,8 @@ class Sample:
     unreadable: tuple[str, ...] = ()
     framing: Framing | None = None
     weathered: Tensor | None = None
+    instances: Tensor | None = None
+    distances: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,15 @@ class Batch:
     unreadable: tuple[str, ...] = ()
     framing: Framing | None = None
     weathered: Tensor | None = None
+    instances: Tensor | None = None
+    distances: Tensor | None = None
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Batch:
         """Stack samples of equal shape.
 
         Raises:
-            DataError: only some of the samples have depth, or poses.
+            DataError: only some of the samples have depth, poses, instances or distances.
         """
         return Batch(
             image=torch.stack([s.image for s in samples]),
@@ -67,6 +75,8 @@ class Batch:
             unreadable=tuple(reason for s in samples for reason in s.unreadable),
             framing=_stack_framings(samples),
             weathered=_stack_weathered(samples),
+            instances=_stack([s.instances for s in samples]),
+            distances=_stack([s.distances for s in samples]),
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
@@ -88,6 +98,8 @@ class Batch:
             unreadable=self.unreadable,
             framing=None if self.framing is None else self.framing.with_tensors(change),
             weathered=None if self.weathered is None else change(self.weathered),
+            instances=None if self.instances is None else change(self.instances),
+            distances=None if self.distances is None else change(self.distances),
         )
 
 
@@ -107,6 +119,8 @@ class Views:
     T_source_target: Tensor | None
     names: tuple[str, ...] = ()
     framing: Framing | None = None
+    instances: Tensor | None = None
+    distances: Tensor | None = None
 
 
 def clean_views(batch: Batch) -> Views:
@@ -126,6 +140,8 @@ def clean_views(batch: Batch) -> Views:
         batch.T_source_target,
         batch.names,
         batch.framing,
+        batch.instances,
+        batch.distances,
     )
 
 
@@ -134,7 +150,10 @@ def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
     if not present:
         return None
     if len(present) != len(tensors):
-        raise DataError(f"{len(present)} of {len(tensors)} samples of a batch have depth or poses; all or none must")
+        raise DataError(
+            f"{len(present)} of {len(tensors)} samples of a batch have depth, poses, instances or distances; "
+            "all or none must"
+        )
     return torch.stack(present)
 
 

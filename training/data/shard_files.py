@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from training.data.depth_files import KITTI_PNG_SCALE, DepthPng
 from training.data.image_files import decode_rgb
+from training.data.instance_files import SUFFIX as INSTANCES_SUFFIX
+from training.data.instance_files import decode_instances
 from training.data.records import FrameRecord, Intrinsics
 from training.errors import DataError, FrameError
 from training.prepare.shards import FORMAT, SHARDS_FILE
@@ -139,6 +141,15 @@ class ShardClip:
             raise FrameError(f"{self._name(member)} cannot be decoded as a 16-bit PNG")
         return stored.astype(np.float32) / np.float32(KITTI_PNG_SCALE)
 
+    def instances(self, record: FrameRecord) -> NDArray[np.uint8]:
+        """uint8 [H, W], 0 for none.
+
+        Raises:
+            FrameError: it cannot be decoded.
+        """
+        member = instances_member(record.image)
+        return decode_instances(self._member(member), self._name(member))
+
     def _member(self, member: str) -> bytes:
         if not self.files.get(member):
             raise FrameError(f"{self._name(member)} is missing")
@@ -153,6 +164,11 @@ def depth_member(image: Path) -> str:
     return f"{image.stem}.depth.png"
 
 
+def instances_member(image: Path) -> str:
+    """The member that holds the instance mask of an image's member."""
+    return f"{image.stem}{INSTANCES_SUFFIX}"
+
+
 def _record(frame: dict[str, Any], place: int, is_target: bool) -> FrameRecord:
     pose, image = frame["T_world_camera"], Path(f"{place:03d}{frame['suffix']}")
     return FrameRecord(
@@ -163,5 +179,7 @@ def _record(frame: dict[str, Any], place: int, is_target: bool) -> FrameRecord:
         stamp_ns=frame["stamp_ns"],
         pose=None if pose is None else np.vstack([np.reshape(pose, (3, 4)), [0.0, 0.0, 0.0, 1.0]]),
         depth=DepthPng(Path(depth_member(image))) if frame["depth"] else None,
+        speed=frame.get("speed"),
+        instances=Path(instances_member(image)) if frame.get("instances") else None,
         is_target=is_target,
     )

@@ -37,7 +37,8 @@ class ShardSamples(IterableDataset["Sample | DepthNodeError"]):
         width, height: size of the samples in pixels.
         batch_size: samples per batch and process.
         seed: of the run; the same in all processes.
-        source_offsets, depth, known_poses, min_crop, known_intrinsics, weather: as for `FrameDataset`.
+        source_offsets, depth, known_poses, min_crop, known_intrinsics, weather, instances, speed: as for
+            `FrameDataset`.
         rank, world_size: this process, and how many there are.
 
     Raises:
@@ -57,6 +58,8 @@ class ShardSamples(IterableDataset["Sample | DepthNodeError"]):
         min_crop: float = 1.0,
         known_intrinsics: bool = True,
         weather: Weather | None = None,
+        instances: bool = False,
+        speed: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -76,6 +79,8 @@ class ShardSamples(IterableDataset["Sample | DepthNodeError"]):
             "known_intrinsics": known_intrinsics,
             "camera": 0,
             "weather": weather,
+            "instances": instances,
+            "speed": speed,
         }
         if not self.batches:
             raise DataError(f"{shards.targets} frames in {shards.base} do not fill one batch: lower data.batch_size")

@@ -52,5 +52,5 @@ def coherent_disparity(disparity: Tensor, instances: Tensor) -> Tensor:
 def _is_uniform(labels: Tensor) -> Tensor:
     """Where the whole neighbourhood inside of the image has the pixel's own label."""
     values = labels.float()
-    pool = {"kernel_size": _EROSION, "stride": 1, "padding": _EROSION // 2}
-    return (F.max_pool2d(values, **pool) == values) & (-F.max_pool2d(-values, **pool) == values)
+    largest, least = (sign * F.max_pool2d(sign * values, _EROSION, stride=1, padding=_EROSION // 2) for sign in (1, -1))
+    return (largest == values) & (least == values)

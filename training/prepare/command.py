@@ -45,6 +45,7 @@ def prepare(
     camera_file: Path | None = None,
     rate: float = 10.0,
     freiburg: Literal[1, 2, 3] = 1,
+    stereo: bool = False,
     image_topic: str | None = None,
     camera_info_topic: str | None = None,
     motion_topic: str | None = None,
@@ -80,6 +81,7 @@ def prepare(
         camera_file: calibration as ROS camera_calibration writes it (folder, video).
         rate: frames a second of folders without stamps.
         freiburg: the Kinect that recorded a TUM sequence.
+        stereo: also keep what the other camera of a rectified pair saw (KITTI), as a further source to train with.
         image_topic: images of a bag; by default the only one.
         camera_info_topic: by default the one beside the image topic.
         motion_topic: odometry or twist, for speed.
@@ -98,6 +100,7 @@ def prepare(
         camera_file=camera_file,
         rate=rate,
         freiburg=freiburg,
+        stereo=stereo,
         exclude_eigen_test=exclude_eigen_test,
         bag=BagOptions(image_topic, camera_info_topic, motion_topic, lidar_topic, lidar_tolerance),
     )

@@ -4,6 +4,8 @@
     ROOT/SEQUENCE/index.jsonl           header, then one line for each frame of the recording, as they were read
     ROOT/SEQUENCE/0000000012.jpg        frame 12 (or .png): uint8 RGB at the size that prepared.json and the header name
     ROOT/SEQUENCE/0000000012.depth.png  uint16, metres times 256, 0 = none; where there is depth
+    ROOT/SEQUENCE/0000000012.stereo.jpg what the other camera of a rectified pair saw; where there is one
+    ROOT/SEQUENCE/0000000012.instances.png  instance mask, see `training.data.instance_files`; where one was made
 
 A line of the index is written after the files it speaks of, each of which appears in one step: what a killed run left
 is a prefix of what a finished one leaves, and the last line `{"end": true}` tells the two apart.
@@ -43,6 +45,7 @@ class KeptFrame:
         distortion: `[MODEL, k1, ...]` where lens distortion was left in the image.
         T_world_camera: first three rows, row by row, metres.
         speed: m/s.
+        T_stereo_camera: first three rows, row by row, metres: from this camera's frame to its stereo partner's.
         depth: whether there is a depth file.
         is_target: False for a frame that is there only as a neighbour of listed ones.
     """
@@ -56,6 +59,7 @@ class KeptFrame:
     distortion: tuple[str | float, ...] | None = None
     T_world_camera: tuple[float, ...] | None = None
     speed: float | None = None
+    T_stereo_camera: tuple[float, ...] | None = None
     depth: bool = False
     is_target: bool = True
 
@@ -228,6 +232,11 @@ def image_file(folder: Path, index: int, suffix: str) -> Path:
 def depth_file(folder: Path, index: int) -> Path:
     """Where a frame's depth lies."""
     return folder / f"{index:010d}.depth.png"
+
+
+def stereo_file(folder: Path, index: int, suffix: str) -> Path:
+    """Where the image of a frame's stereo partner lies."""
+    return folder / f"{index:010d}.stereo{suffix}"
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -15,6 +15,18 @@ from training.errors import DataError
 
 
 @dataclass(frozen=True)
+class RawStereo:
+    """The image that the other camera of a rectified pair took at the same instant.
+
+    rgb: uint8 [H, W, 3], of the same size and camera matrix as the frame's own image.
+    T_other_this: float64 [4, 4], metres, maps points from this camera's frame to the other's.
+    """
+
+    rgb: NDArray[np.uint8]
+    T_other_this: Matrix
+
+
+@dataclass(frozen=True)
 class RawFrame:
     """One decoded frame of a recording.
 
@@ -26,6 +38,7 @@ class RawFrame:
             its own, with the same lens distortion.
         pose: T_world_camera, float64 [4, 4], metres.
         speed: of the camera, m/s.
+        stereo: what the other camera of a rectified pair saw.
         name: what the recording calls this frame, so that lists of frames find it: `SEQUENCE/INDEX` as
             `FrameRecord.name` where a reader of the recording itself gives one, otherwise empty.
         is_target: False for a frame that is wanted only as a neighbour of others (`FrameRecord.is_target`).
@@ -37,6 +50,7 @@ class RawFrame:
     depth: NDArray[np.float32] | None = None
     pose: Matrix | None = None
     speed: float | None = None
+    stereo: RawStereo | None = None
     name: str = ""
     is_target: bool = True
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from depth_node.camera import PinholeCamera
 from depth_node.errors import DepthNodeError
 from training.data.image_files import read_rgb
 from training.data.records import FrameRecord
-from training.prepare.frames import RawFrame, UnreadableFrame
-
-_OXTS_VELOCITY = slice(8, 11)  # forward, leftward and upward, m/s (KITTI's dataformat.txt)
+from training.prepare.frames import RawFrame, RawStereo, UnreadableFrame
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,7 @@ class RecordStream:
         source: folder of the data set.
         records: the frames.
         lens: camera with lens distortion that the records cannot tell; at any size of the same images.
-        oxts: folder of KITTI's motion data, for the speed.
+        stereo: frames bring their stereo partners.
         unrelated: no frame is another's neighbour: each has a stamp that splits the sequence.
     """
 
@@ -34,7 +29,7 @@ class RecordStream:
     source: str
     records: Sequence[FrameRecord]
     lens: PinholeCamera | None = None
-    oxts: Path | None = None
+    stereo: bool = False
     unrelated: bool = False
 
     @property
@@ -58,19 +53,18 @@ class RecordStream:
             camera=self._camera(record, rgb.shape[1], rgb.shape[0]),
             depth=None if record.depth is None else record.depth.read(),
             pose=record.pose,
-            speed=None if self.oxts is None else oxts_speed(self.oxts / "data" / f"{record.index:010d}.txt"),
+            speed=record.speed,
+            stereo=self._partner(record),
             name=record.name,
             is_target=record.is_target,
         )
+
+    def _partner(self, record: FrameRecord) -> RawStereo | None:
+        if record.stereo is None or not self.stereo:
+            return None
+        return RawStereo(read_rgb(record.stereo.image), record.stereo.T_other_this)
 
     def _camera(self, record: FrameRecord, width: int, height: int) -> PinholeCamera | None:
         if self.lens is not None:
             return self.lens.resized(width, height)
         return None if record.intrinsics is None else PinholeCamera.from_normalized(record.intrinsics, width, height)
-
-
-def oxts_speed(path: Path) -> float | None:
-    """Speed of KITTI's car in m/s from a file of motion data; None where there is none."""
-    if not path.is_file():
-        return None
-    return float(np.linalg.norm(np.array(path.read_text().split()[_OXTS_VELOCITY], np.float64)))

@@ -3,7 +3,8 @@
     OUTPUT/shards/shards.json        what the shards hold
     OUTPUT/shards/000000.tar         clips, each a WebDataset sample:
         SEQUENCE/PART/INDEX.json     the clip's frames and which of them are targets
-        SEQUENCE/PART/INDEX.000.jpg  its first frame (or .png), and .000.depth.png where there is depth
+        SEQUENCE/PART/INDEX.000.jpg  its first frame (or .png), and where there are some, its depth .000.depth.png and
+                                     its instance mask .000.instances.png
 
 A clip is a run of targets with the neighbours that they are compared with at both ends, so that a sample needs nothing
 from outside of it. Clips of all sequences are mixed, so that a shard looks like the whole.
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import webdataset
 
+from training.data.instance_files import SUFFIX as INSTANCES_SUFFIX
 from training.data.prepared import read_prepared
 from training.data.records import FrameRecord
 from training.errors import DataError
@@ -110,6 +112,8 @@ def _files(record: FrameRecord) -> dict[str, Path]:
     files = {record.image.suffix: record.image}
     if record.depth is not None:
         files[".depth.png"] = depth_file(record.image.parent, record.index)
+    if record.instances is not None:
+        files[INSTANCES_SUFFIX] = record.instances
     return files
 
 
@@ -173,4 +177,6 @@ def _described(frame: FrameRecord) -> dict[str, Any]:
         "K": frame.intrinsics,
         "T_world_camera": None if frame.pose is None else frame.pose[:3].ravel().tolist(),
         "depth": frame.depth is not None,
+        "speed": frame.speed,
+        "instances": frame.instances is not None,
     }

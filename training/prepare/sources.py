@@ -40,6 +40,7 @@ class SourceOptions:
         camera_file: calibration as ROS camera_calibration writes it (folder, video); it may have lens distortion.
         rate: frames a second of a folder without stamps (folder, nyu).
         freiburg: the Kinect that recorded (tum).
+        stereo: frames bring what the other camera of their rectified pair saw (kitti_raw, kitti_odometry, kitti_2015).
         exclude_eigen_test: leave out what is of the 28 drives of Eigen's test set, by name.
         bag: topics (bag).
     """
@@ -51,14 +52,15 @@ class SourceOptions:
     camera_file: Path | None = None
     rate: float = 10.0
     freiburg: Literal[1, 2, 3] = 1
+    stereo: bool = False
     exclude_eigen_test: bool = False
     bag: BagOptions = field(default_factory=BagOptions)
 
 
 OPTIONS_OF_KIND: dict[Kind, tuple[str, ...]] = {
-    "kitti_raw": ("select", "cameras", "split_file", "depth_path", "exclude_eigen_test"),
-    "kitti_odometry": ("select", "cameras", "split_file", "exclude_eigen_test"),
-    "kitti_2015": ("select",),
+    "kitti_raw": ("select", "cameras", "split_file", "depth_path", "stereo", "exclude_eigen_test"),
+    "kitti_odometry": ("select", "cameras", "split_file", "stereo", "exclude_eigen_test"),
+    "kitti_2015": ("select", "stereo"),
     "tum": ("freiburg",),
     "synthetic": ("select",),
     "nyu": ("rate",),
@@ -136,11 +138,11 @@ def _kitti_raw(path: Path, options: SourceOptions, missing: MissingFiles) -> lis
     selected = options.select or drives or None
     depth, listed = options.depth_path, options.split_file
     records = read_kitti_raw(root, selected, cameras, depth, listed, neighbours=1, missing=missing)
+    stereo = options.stereo
 
     def stream(name: str, frames: Sequence[FrameRecord]) -> RecordStream:
-        drive = frames[0].image.parents[2]
-        source = _described(frames[0].image.parents[1], listed=listed, depth=depth)
-        return RecordStream(name, source, frames, oxts=drive / "oxts" if (drive / "oxts").is_dir() else None)
+        source = _described(frames[0].image.parents[1], listed=listed, depth=depth, stereo=stereo or None)
+        return RecordStream(name, source, frames, stereo=stereo)
 
     return _by_sequence(records, stream)
 
@@ -156,19 +158,22 @@ def _kitti_raw_root(path: Path) -> tuple[Path, list[str]] | None:
 
 def _kitti_odometry(path: Path, options: SourceOptions, missing: MissingFiles) -> list[FrameStream]:
     cameras = options.cameras or ["image_2", "image_0"]
-    selected, listed = options.select or None, options.split_file
+    selected, listed, stereo = options.select or None, options.split_file, options.stereo
     records = read_kitti_odometry(path, selected, cameras, listed, neighbours=1, missing=missing)
-    return _by_sequence(
-        records,
-        lambda name, frames: RecordStream(name, _described(frames[0].image.parent, listed=listed), frames),
-    )
+
+    def stream(name: str, frames: Sequence[FrameRecord]) -> RecordStream:
+        source = _described(frames[0].image.parent, listed=listed, stereo=stereo or None)
+        return RecordStream(name, source, frames, stereo=stereo)
+
+    return _by_sequence(records, stream)
 
 
 def _kitti_2015(path: Path, options: SourceOptions, missing: MissingFiles) -> list[FrameStream]:
     lists: list[str | None] = [*options.select] or [None]
     records = [record for name in lists for record in read_kitti_2015(path, name, missing)]
     name = "_".join(["kitti_2015", *options.select])
-    return [RecordStream(name, " ".join([str(path), *options.select]), records, unrelated=True)]
+    source = " ".join([str(path), *options.select, *["stereo"] * options.stereo])
+    return [RecordStream(name, source, records, stereo=options.stereo, unrelated=True)]
 
 
 def _tum(path: Path, options: SourceOptions, _: MissingFiles) -> list[FrameStream]:

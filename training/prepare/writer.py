@@ -18,6 +18,7 @@ from training.prepare.format import (
     depth_file,
     image_file,
     read_index,
+    stereo_file,
     write_atomically,
 )
 from training.prepare.frames import FrameStream, PrepareOptions, PrepareSummary, RawFrame, UnreadableFrame
@@ -102,9 +103,11 @@ class _Writer:
         lens = camera if camera is not None and camera.is_distorted else None
         rgb = rectified(frame.rgb, lens) if lens is not None and self._options.rectify else frame.rgb
         write_atomically(
-            image_file(self._folder, index, f".{self._options.format}"),
-            encoded_image(resized(rgb, *size), self._options),
+            image_file(self._folder, index, f".{self._options.format}"), self._encoded(resized(rgb, *size))
         )
+        if frame.stereo is not None:
+            partner = resized(frame.stereo.rgb, *size)
+            write_atomically(stereo_file(self._folder, index, f".{self._options.format}"), self._encoded(partner))
         if frame.depth is not None:
             depth = resized_depth(frame.depth, *size, lens if self._options.rectify else None)
             write_atomically(depth_file(self._folder, index), encoded_depth(depth))
@@ -118,9 +121,13 @@ class _Writer:
             distortion=None if lens is None or self._options.rectify else (lens.distortion_model, *lens.distortion),
             T_world_camera=None if frame.pose is None else tuple(map(float, frame.pose[:3].ravel())),
             speed=None if frame.speed is None else float(frame.speed),
+            T_stereo_camera=None if frame.stereo is None else tuple(map(float, frame.stereo.T_other_this[:3].ravel())),
             depth=frame.depth is not None,
             is_target=frame.is_target,
         )
+
+    def _encoded(self, rgb: NDArray[np.uint8]) -> bytes:
+        return encoded_image(rgb, self._options)
 
 
 def _camera_of(frame: RawFrame) -> PinholeCamera | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from depth_node.camera import PinholeCamera
 from training.data.dataset import FrameDataset, relative_pose
 from training.data.image_files import read_rgb
+from training.data.instance_files import encode_instances
 from training.data.records import FrameRecord, StereoView, translation
 from training.data.sample import Batch
 from training.errors import DataError
@@ -213,9 +214,50 @@ def test_says_what_frames_lack(make_frame: Callable[..., FrameRecord], options: 
         FrameDataset(frames, width=64, height=64, **options)
 
 
-def test_neighbours_of_unknown_motion_cannot_join_a_stereo_partner(make_frame: Callable[..., FrameRecord]) -> None:
-    with pytest.raises(DataError, match="set known_poses"):
-        FrameDataset([make_frame(0)], width=64, height=64, stereo=True, source_offsets=(-1, 1))
+def test_a_stereo_partner_is_the_last_source_and_the_only_one_of_known_pose(
+    make_frame: Callable[..., FrameRecord],
+) -> None:
+    partner = StereoView(make_frame(0, 90, "right").image, translation(-0.5, 0, 0))
+    frames = [make_frame(0, 10), make_frame(1, 20, stereo=partner), make_frame(2, 30)]
+    (sample,) = FrameDataset(frames, width=64, height=64, stereo=True, source_offsets=(-1, 1))
+    assert sample.sources[:, 0, 0, 0].tolist() == [10, 30, 90]
+    assert sample.T_source_target is not None
+    torch.testing.assert_close(sample.T_source_target, torch.tensor(translation(-0.5, 0, 0)[None]).float())
+
+
+def test_distances_are_mean_speed_times_time(make_frame: Callable[..., FrameRecord]) -> None:
+    speeds = [10.0, 12.0, None, 14.0]
+    frames = [replace(make_frame(i), stamp_ns=i * 100_000_000, speed=speed) for i, speed in enumerate(speeds)]
+    dataset = FrameDataset(frames, width=64, height=64, source_offsets=(-1, 2), speed=True)
+    first = dataset[0].distances
+    assert first is not None
+    torch.testing.assert_close(first, torch.tensor([1.1, 2.6]))
+    (no_target,) = FrameDataset(frames[1:3], width=64, height=64, source_offsets=(1,), speed=True)
+    assert no_target.distances is not None
+    assert no_target.distances.isnan().all()
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_instances_are_cut_out_with_their_image(
+    make_frame: Callable[..., FrameRecord], tmp_path: Path, cache: bool
+) -> None:
+    mask = np.zeros((80, 200), np.uint8)
+    mask[30:60, 50:90] = 7
+    (tmp_path / "mask.png").write_bytes(encode_instances(mask))
+    image = np.repeat((mask * 30)[..., None], 3, axis=2)
+    frame = make_frame(0, image, instances=tmp_path / "mask.png")
+    dataset = FrameDataset([frame], width=96, height=64, min_crop=0.5, cache=cache, instances=True)
+    torch.manual_seed(0)
+    for _ in range(10):
+        sample = dataset[0]
+        assert sample.instances is not None
+        assert sample.instances.dtype == torch.uint8
+        inside, outside = sample.image[:1] > 200, sample.image[:1] < 10
+        assert (sample.instances[inside] == 7).all()
+        assert (sample.instances[outside] == 0).all()
+        assert (inside | outside).float().mean() > 0.85
+    with pytest.raises(DataError, match="an instance mask and neighbours"):
+        FrameDataset([make_frame(1)], width=64, height=64, instances=True)
 
 
 def test_sources_of_another_size_are_refused(make_frame: Callable[..., FrameRecord]) -> None:

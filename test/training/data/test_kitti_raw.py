@@ -61,6 +61,15 @@ def test_stereo_partner_is_to_the_right_of_the_left_camera(tmp_path: Path) -> No
     np.testing.assert_allclose(right.stereo.T_other_this @ left.stereo.T_other_this, np.eye(4), atol=1e-12)
 
 
+def test_speed_is_the_length_of_the_velocity(tmp_path: Path) -> None:
+    make_drive(tmp_path, "image_02", [0, 1, 2])
+    folder = tmp_path / DAY / DRIVE / "oxts" / "data"
+    folder.mkdir(parents=True)
+    (folder / "0000000000.txt").write_text(" ".join(["7"] * 8 + ["12", "3", "4"] + ["7"] * 19))
+    (folder / "0000000001.txt").write_text("49.0 8.4")  # cut off
+    assert [record.speed for record in read_kitti_raw(tmp_path)] == [pytest.approx(13.0), None, None]
+
+
 def test_missing_files_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_drive(tmp_path, "image_02", [0, 2])
     make_drive(tmp_path, "image_03", [2])

@@ -11,10 +11,12 @@ import pytest
 from depth_node.camera import PinholeCamera
 from training.data.dataset import FrameDataset
 from training.data.depth_files import DepthPng
+from training.data.instance_files import encode_instances
 from training.data.prepared import read_prepared
+from training.data.records import translation
 from training.data.source import Source
 from training.errors import DataError
-from training.prepare.frames import PrepareOptions, RawFrame
+from training.prepare.frames import PrepareOptions, RawFrame, RawStereo
 from training.prepare.writer import prepare_stream
 
 CAMERA = PinholeCamera(64, 64, 50.0, 51.0, 30.0, 32.0)
@@ -50,6 +52,42 @@ def test_records_make_samples(root: Path) -> None:
     assert sample.depth is not None
     assert sample.depth.unique().tolist() == [3.0]
     assert sample.intrinsics.tolist() == pytest.approx(CAMERA.normalized())
+
+
+class Pairs:
+    """A recording of a stereo pair, whose speed is known."""
+
+    name, source, expected_frames = "pairs", "noise", 3
+
+    def frames(self, first: int) -> Iterator[RawFrame]:
+        for index in range(first, 3):
+            left, right = np.random.default_rng(index).integers(0, 256, (2, 64, 64, 3), np.uint8)
+            partner = RawStereo(right, translation(-0.54, 0, 0))
+            yield RawFrame(left, index * 100_000_000, CAMERA, speed=2.0 + index, stereo=partner)
+
+
+def test_stereo_partners_and_speeds_are_kept(tmp_path: Path) -> None:
+    prepare_stream(Pairs(), tmp_path, PrepareOptions(64, 64, format="png"))
+    records = read_prepared(tmp_path)
+    (sample,) = FrameDataset(records, 64, 64, source_offsets=(-1, 1), stereo=True, speed=True)
+    assert sample.T_source_target is not None
+    assert sample.distances is not None
+    np.testing.assert_allclose(sample.T_source_target[0], translation(-0.54, 0, 0), rtol=1e-6)
+    right = next(iter(Pairs().frames(1))).stereo
+    assert right is not None
+    np.testing.assert_array_equal(sample.sources[2].permute(1, 2, 0), right.rgb)
+    np.testing.assert_allclose(sample.distances, [0.25, 0.35, np.nan], rtol=1e-6)
+    (tmp_path / "pairs" / "0000000001.stereo.png").unlink()
+    assert [record.stereo is None for record in read_prepared(tmp_path)] == [False, True, False]
+
+
+def test_instance_masks_are_found_beside_their_images(root: Path) -> None:
+    (root / "b" / "0000000002.instances.png").write_bytes(encode_instances(np.full((64, 64), 3, np.uint8)))
+    found = [record for record in read_prepared(root) if record.instances is not None]
+    assert [record.name for record in found] == ["b/000/0000000002"]
+    (sample,) = FrameDataset(read_prepared(root), 64, 64, instances=True)
+    assert sample.instances is not None
+    assert sample.instances.unique().tolist() == [3]
 
 
 def test_sequences_by_name(root: Path) -> None:

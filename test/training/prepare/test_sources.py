@@ -147,6 +147,22 @@ def test_damaged_images_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     assert "1.jpg cannot be decoded" in items[1].reason
 
 
+def test_stereo_partners_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    make_raw(tmp_path, ["2011_09_26_drive_0001"])
+    write_image(tmp_path / DAY / "2011_09_26_drive_0001_sync" / "image_03" / "data" / "0000000001.png", 77)
+    (without,), (with_partners,) = streams(tmp_path), streams(tmp_path, stereo=True)
+    assert [frame.stereo for frame in frames(without)] == [None] * 3
+    before, frame, after = frames(with_partners)
+    assert before.stereo is None
+    assert after.stereo is None
+    assert frame.stereo is not None
+    assert frame.stereo.rgb.mean() == 77
+    assert frame.stereo.T_other_this[0, 3] == pytest.approx(-1 / 30 - 9 / 30)
+    assert without.source != with_partners.source  # one cannot go on where the other stopped
+    with pytest.raises(DataError, match="kind tum has no stereo"):
+        open_source(tmp_path, "tum", SourceOptions(stereo=True))
+
+
 def test_frames_of_2015_are_no_neighbours(tmp_path: Path) -> None:
     for number in range(3):
         write_image(tmp_path / "image_2" / f"{number:06d}_10.png", size=(1242, 375))
