@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,15 @@ def interruptible() -> None:
     """A process in the background of a script ignores SIGINT, and so would all that the tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_memory_is_given_back() -> Iterator[None]:
+    """Processes that tests kill leave their segments of shared memory behind, which would fill the machine's."""
+    yield
+    tool = shutil.which("fastdds", path=str(Path(sys.executable).parent)) or shutil.which("fastdds")
+    if tool is not None:
+        subprocess.run([tool, "shm", "clean"], capture_output=True, check=True, timeout=60)
 
 
 @pytest.fixture(scope="session")
