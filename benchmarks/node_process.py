@@ -100,7 +100,7 @@ def running_node(parameters: Mapping[str, Any], log: IO[str] | None = None) -> I
     """
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
     level = "info" if log else "warn"
-    command = [sys.executable, "-m", "depth_node.node", "--ros-args", "--log-level", level, *options]
+    command = [sys.executable, "-m", "depth_node.node_main", "--ros-args", "--log-level", level, *options]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=log)
     try:
         yield psutil.Process(process.pid)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import signal
-import sys
-import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_node.backends import create_backend
@@ -31,7 +22,6 @@ from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
 from depth_node.frames import stamp_ns
 from depth_node.input_stream import HEAVY_LOSS
 from depth_node.inputs import Inputs
-from depth_node.memory import keep_freed_memory
 from depth_node.model import read_model
 from depth_node.online_intrinsics import OnlineIntrinsics, load_motion_observer
 from depth_node.outputs import Outputs
@@ -42,12 +32,10 @@ from depth_node.ros_logging import RosLogHandler
 from depth_node.ros_parameters import changed_settings, declare_settings
 from depth_node.services import EnableService, SaveIntrinsicsService, SnapshotService, snapshot_directory
 from depth_node.statistics import Statistics
-from depth_node.transport import use_shipped_fastdds_profile
 from depth_node.view_thread import ViewThread
 from depth_node.worker import LatestWorker
 
 SILENT_PERIODS_LOGGED = 5
-SIGNAL_PERIOD_S = 0.1  # Python sees a signal only between two waits of the executor
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -308,38 +296,3 @@ class DepthNode(LifecycleNode):
             self._active.handler.settings = self._settings
         if self._intrinsics is not None:
             self._intrinsics.settings = self._settings
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM. Returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="depth_node",
-        description="Depth images and point clouds from one camera, as a ROS 2 lifecycle node.",
-        epilog="Parameters: --ros-args -p NAME:=VALUE. Topics: --ros-args -r image:=TOPIC -r camera_info:=TOPIC.",
-    )
-    parser.parse_args(remove_ros_args(arguments))
-    is_stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: is_stopped.set())
-    keep_freed_memory()
-    use_shipped_fastdds_profile()
-    # rclpy's own handlers would shut ROS down under whatever the worker is publishing.
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = DepthNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not is_stopped.is_set():
-            executor.spin_once(SIGNAL_PERIOD_S)
-        node.destroy_node()
-    except (ParameterError, ParameterException) as error:
-        print(f"depth_node: {error}", file=sys.stderr)
-        return 2
-    finally:
-        rclpy.shutdown()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

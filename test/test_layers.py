@@ -25,6 +25,7 @@ ROS_PACKAGES = {
 }
 MAY_IMPORT_ROS = {
     "node.py",
+    "node_main.py",
     "inputs.py",
     "services.py",
     "ros_logging.py",

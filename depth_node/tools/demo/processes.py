@@ -17,7 +17,7 @@ STOP_SECONDS = 10.0
 
 def node_command(drive: Drive, parameters: dict[str, str]) -> list[str]:
     """The depth node, listening to the drive's topics."""
-    command = [sys.executable, "-m", "depth_node.node", "--ros-args", "-r", f"image:={drive.image}"]
+    command = [sys.executable, "-m", "depth_node.node_main", "--ros-args", "-r", f"image:={drive.image}"]
     if drive.camera_info:
         command += ["-r", f"camera_info:={drive.camera_info}"]
     parameters = {**parameters, "image_transport": "compressed" if drive.is_compressed else "raw"}
