@@ -6,30 +6,49 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from training.checkpoints import load_depth_network, read_checkpoint
 from training.errors import CheckpointError, RecipeError
+from training.networks.intrinsics import (
+    CameraIntrinsics,
+    IntrinsicsHead,
+    LearnedIntrinsics,
+    create_learned_intrinsics,
+)
 from training.networks.pose import PoseNetwork
 
 POSE_CARD = "pose_network_card"
 POSE_PREFIX = "pose_network."
+INTRINSICS_PREFIX = "learned_intrinsics."
 SHARED_ENCODER = "shared"  # the pose network sees frames through the depth network's encoder
 
 
 @dataclass(frozen=True)
 class PoseNetworkCard:
-    """How to rebuild a pose network: `encoder` is the name of its own encoder, or SHARED_ENCODER."""
+    """How to rebuild a pose network, and what learned intrinsics with it.
+
+    encoder: name of its own encoder, or SHARED_ENCODER. intrinsics: options of `create_learned_intrinsics`, None where
+    cameras were known.
+    """
 
     encoder: str
+    intrinsics: LearnedIntrinsics | None = None
 
 
 @dataclass(frozen=True)
 class TrainedPose:
-    """A pose network in evaluation mode, the input size of its training, and the optimiser steps it has seen."""
+    """A pose network in evaluation mode, and the intrinsics that were learned with it.
+
+    width, height: input size of the training. steps: optimiser steps it has seen. metric: translations are in metres.
+    """
 
     network: PoseNetwork
+    intrinsics: IntrinsicsHead | CameraIntrinsics | None
     width: int
     height: int
     steps: int
+    metric: bool
 
 
 def write_pose_card(checkpoint: dict[str, Any], card: PoseNetworkCard) -> None:
@@ -46,14 +65,29 @@ def load_pose_network(path: Path) -> TrainedPose:
     checkpoint = read_checkpoint(path)
     if POSE_CARD not in checkpoint:
         raise CheckpointError(f"{path} has no pose network: expected a checkpoint of the task SelfSupervisedDepth")
-    weights = {k.removeprefix(POSE_PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(POSE_PREFIX)}
+    weights = checkpoint["state_dict"]
     depth = load_depth_network(path)
     try:
-        name = PoseNetworkCard(**checkpoint[POSE_CARD]).encoder
-        network = PoseNetwork(depth.network.encoder if name == SHARED_ENCODER else name, pretrained=False)
-        network.load_state_dict(weights)
+        card = _read_card(checkpoint[POSE_CARD])
+        shared = card.encoder == SHARED_ENCODER
+        network = PoseNetwork(depth.network.encoder if shared else card.encoder, pretrained=False)
+        network.load_state_dict(_below(POSE_PREFIX, weights))
+        learned = None
+        if card.intrinsics is not None:
+            learned = create_learned_intrinsics(card.intrinsics, network.bottleneck_channels).eval()
+            learned.load_state_dict(_below(INTRINSICS_PREFIX, weights))
     except (TypeError, ValueError, RuntimeError, RecipeError) as error:
         raise CheckpointError(
             f"{path} does not fit this version of the package ({error}): use the version that trained it"
         ) from error
-    return TrainedPose(network.eval(), depth.card.width, depth.card.height, depth.steps)
+    size = depth.card.width, depth.card.height
+    return TrainedPose(network.eval(), learned, *size, steps=depth.steps, metric=depth.card.metric)
+
+
+def _read_card(content: dict[str, Any]) -> PoseNetworkCard:
+    options = content.get("intrinsics")  # cards had none before cameras could be learned
+    return PoseNetworkCard(**{**content, "intrinsics": None if options is None else LearnedIntrinsics(**options)})
+
+
+def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

@@ -53,10 +53,14 @@ class PoseNetwork(nn.Module):
         """
         return self.motion(self.bottleneck(earlier, later))
 
-    def freeze(self) -> None:
-        """Leave its weights as they are; a shared encoder goes on learning depth."""
-        self.decoder.requires_grad_(False)
-        if not self.shares_encoder:
+    def freeze(self, bottleneck: bool = True) -> None:
+        """Leave its weights as they are; a shared encoder goes on learning depth.
+
+        bottleneck: also those that `bottleneck` uses; without, only what makes a motion of it.
+        """
+        layers = self.decoder if bottleneck else self.decoder[REDUCING_LAYERS:]
+        layers.requires_grad_(False)
+        if bottleneck and not self.shares_encoder:
             self.encoder.requires_grad_(False)
 
     def bottleneck(self, earlier: Tensor, later: Tensor) -> Tensor:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.nn import Parameter
 from torch.optim import Adam, AdamW
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
+
+
+@dataclass(frozen=True)
+class OwnRate:
+    """Parameters that learn `factor` times as fast as the others, without weight decay."""
+
+    parameters: tuple[Parameter, ...]
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -44,20 +52,27 @@ class Optimization:
         exponent = {"fixed": 0.0, "linear": 1.0, "sqrt": 0.5}[self.rate_rule]
         return self.learning_rate * (samples / self.base_samples) ** exponent
 
-    def configure(self, parameters: Iterable[Parameter], trainer: L.Trainer) -> OptimizerLRSchedulerConfig:
+    def configure(
+        self, parameters: Iterable[Parameter], trainer: L.Trainer, own_rates: Sequence[OwnRate] = ()
+    ) -> OptimizerLRSchedulerConfig:
         """What LightningModule.configure_optimizers returns."""
-        return self.schedule_for(parameters, int(trainer.estimated_stepping_batches), samples_per_step(trainer))
+        steps = int(trainer.estimated_stepping_batches)
+        return self.schedule_for(parameters, steps, samples_per_step(trainer), own_rates)
 
     def schedule_for(
-        self, parameters: Iterable[Parameter], total_steps: int, samples: int
+        self, parameters: Iterable[Parameter], total_steps: int, samples: int, own_rates: Sequence[OwnRate] = ()
     ) -> OptimizerLRSchedulerConfig:
-        """Optimiser and schedule of a run of `total_steps`, each of `samples`."""
+        """Optimiser and schedule of a run of `total_steps`, each of `samples`; `own_rates` are some of `parameters`."""
         kind = Adam if self.optimizer == "adam" else AdamW
         rate = self.rate(samples)
-        optimizer = kind(parameters, lr=rate, weight_decay=self.weight_decay)
+        apart = {id(parameter) for own in own_rates for parameter in own.parameters}
+        groups: list[dict[str, Any]] = [{"params": [p for p in parameters if id(p) not in apart], "lr": rate}]
+        groups += [{"params": own.parameters, "lr": rate * own.factor, "weight_decay": 0.0} for own in own_rates]
+        optimizer = kind(groups, lr=rate, weight_decay=self.weight_decay)
         if self.schedule == "step":
             return {"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, self.step_epochs)}
-        cycle = OneCycleLR(optimizer, rate, total_steps, pct_start=self.warmup, final_div_factor=1e4)
+        rates = [group["lr"] for group in groups]
+        cycle = OneCycleLR(optimizer, rates, total_steps, pct_start=self.warmup, final_div_factor=1e4)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.networks.pose import PoseNetwork, source_poses
+from training.networks.pose import PoseNetwork, source_bottlenecks, source_poses
 
 HEIGHT, WIDTH = 32, 64
 
@@ -14,10 +14,18 @@ HEIGHT, WIDTH = 32, 64
 class BrightnessMotion(nn.Module):
     """Says how much brighter the later frame is, as a motion along x and a rotation about z."""
 
-    def forward(self, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
-        change = (later - earlier).mean((1, 2, 3))
+    def bottleneck(self, earlier: Tensor, later: Tensor) -> Tensor:
+        return (later - earlier).mean((1, 2, 3), keepdim=True)
+
+    def motion(self, bottleneck: Tensor) -> tuple[Tensor, Tensor]:
+        change = bottleneck.flatten()
         zero = torch.zeros_like(change)
         return torch.stack([zero, zero, change], dim=1), torch.stack([change, zero, zero], dim=1)
+
+
+def seen_poses(network: nn.Module, image: Tensor, sources: Tensor, offsets: tuple[int, ...]) -> Tensor:
+    pairs = source_bottlenecks(network, image, sources, offsets)  # type: ignore[arg-type]
+    return source_poses(network, pairs, offsets)  # type: ignore[arg-type]
 
 
 def frames(*brightness: float) -> Tensor:
@@ -32,7 +40,7 @@ def network() -> PoseNetwork:
 
 @torch.no_grad()
 def test_earlier_sources_get_the_inverse_of_their_motion_to_the_target() -> None:
-    poses = source_poses(BrightnessMotion(), frames(0.3)[:, 0], frames(0.1, 0.6), (-1, 1))  # type: ignore[arg-type]
+    poses = seen_poses(BrightnessMotion(), frames(0.3)[:, 0], frames(0.1, 0.6), (-1, 1))
     assert poses.shape == (1, 2, 4, 4)
 
     def closed_form(angle: float) -> Tensor:
@@ -46,8 +54,8 @@ def test_earlier_sources_get_the_inverse_of_their_motion_to_the_target() -> None
 @torch.no_grad()
 def test_exchanging_target_and_source_inverts_the_pose(network: PoseNetwork) -> None:
     a, b = torch.rand(2, 1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
-    forth = source_poses(network, a, b.unsqueeze(1), (1,))[0, 0]
-    back = source_poses(network, b, a.unsqueeze(1), (-1,))[0, 0]
+    forth = seen_poses(network, a, b.unsqueeze(1), (1,))[0, 0]
+    back = seen_poses(network, b, a.unsqueeze(1), (-1,))[0, 0]
     assert (forth - torch.eye(4)).abs().max() > 1e-6
     torch.testing.assert_close(forth @ back, torch.eye(4), atol=1e-7, rtol=0)
 
@@ -57,8 +65,8 @@ def test_every_pair_of_a_batch_is_seen_alone(network: PoseNetwork) -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(2, 3, HEIGHT, WIDTH, generator=generator)
     sources = torch.rand(2, 3, 3, HEIGHT, WIDTH, generator=generator)
-    poses = source_poses(network, image, sources, (-1, 1, 2))
-    alone = source_poses(network, image[1:], sources[1:, 2:], (2,))
+    poses = seen_poses(network, image, sources, (-1, 1, 2))
+    alone = seen_poses(network, image[1:], sources[1:, 2:], (2,))
     torch.testing.assert_close(poses[1, 2], alone[0, 0], atol=1e-6, rtol=0)
 
 

@@ -80,7 +80,7 @@ def test_learns_the_direction_of_motion_from_video_alone(triplet: Views) -> None
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     assert triplet.T_source_target is not None
     with torch.no_grad():
-        cosines = (direction(task.poses(unknown)) * direction(triplet.T_source_target)).sum(-1)
+        cosines = (direction(task.predictions(unknown).T_source_target) * direction(triplet.T_source_target)).sum(-1)
     assert cosines.min() > 0.7
 
 
