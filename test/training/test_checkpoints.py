@@ -20,7 +20,7 @@ from training.checkpoints import (
     write_card,
 )
 from training.errors import CheckpointError
-from training.networks.depth import DepthNetwork
+from training.networks.depth import Decoder, DepthNetwork
 
 
 def test_a_checkpoint_rebuilds_its_network(
@@ -143,3 +143,24 @@ def test_fine_tuning_another_architecture_is_refused(
     path = write_checkpoint(tmp_path / "a.ckpt", other)
     with pytest.raises(CheckpointError, match=f"holds a {saved} network"):
         initialize_depth_network(DepthNetwork(started, pretrained=False), path)
+
+
+def test_a_checkpoint_from_before_decoders_could_be_chosen(
+    tmp_path: Path, tiny_depth: TrainedDepth, write_checkpoint: Callable[..., Path]
+) -> None:
+    card = {name: value for name, value in asdict(tiny_depth.card).items() if name != "decoder"}
+    loaded = load_depth_network(write_checkpoint(tmp_path / "a.ckpt", tiny_depth, depth_network_card=card))
+    assert loaded.card.decoder == "unet"
+    assert all(torch.equal(v, loaded.network.state_dict()[k]) for k, v in tiny_depth.network.state_dict().items())
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [("test_vit", "dpt"), ("mobilenetv3_small_050", "unet_espcn")])
+def test_another_decoder_is_rebuilt_from_the_card(
+    tmp_path: Path, tiny_depth: TrainedDepth, write_checkpoint: Callable[..., Path], encoder: str, decoder: Decoder
+) -> None:
+    network = DepthNetwork(encoder, pretrained=False, scales=1, decoder=decoder).eval()
+    trained = replace(tiny_depth, network=network, card=replace(tiny_depth.card, encoder=encoder, decoder=decoder))
+    loaded = load_depth_network(write_checkpoint(tmp_path / "a.ckpt", trained)).network
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(image), network(image))

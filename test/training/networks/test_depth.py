@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from training.errors import RecipeError
-from training.networks.depth import DepthNetwork, disparity_to_depth, sigmoid_to_inverse_depth
+from training.networks.depth import (
+    DepthNetwork,
+    DepthNetworkOptions,
+    create_depth_network,
+    disparity_to_depth,
+    sigmoid_to_inverse_depth,
+)
 
 TINY = "mobilenetv3_small_050"
 
@@ -66,3 +72,24 @@ def test_disparity_is_fine_under_mixed_precision() -> None:
         disparity = DepthNetwork(TINY, pretrained=False, scales=1)(torch.rand(1, 3, 64, 96))[0]
     assert disparity.dtype == torch.float32
     assert disparity.unique().numel() > 1000  # bfloat16 has some ten steps in the spread of an untrained network
+
+
+def test_a_network_of_a_recipe_and_what_is_not_known() -> None:
+    network = create_depth_network(DepthNetworkOptions(TINY, "unet_espcn"), pretrained=False, scales=2)
+    assert network.scales == 2
+    assert any(isinstance(module, nn.PixelShuffle) for module in network.modules())
+    with pytest.raises(RecipeError, match="no decoder 'unett': expected one of unet, unet_bilinear, unet_espcn"):
+        DepthNetwork(TINY, pretrained=False, decoder="unett")  # type: ignore[arg-type]
+
+
+def test_input_sizes_that_a_unet_can_take() -> None:
+    network = DepthNetwork(TINY, pretrained=False, scales=1)
+    network.check_input_size(640, 192)
+    with pytest.raises(RecipeError, match=r"input size is 100x64; .* multiples of 32: set .*to 96 and 64"):
+        network.check_input_size(100, 64)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "test_convnext"])
+def test_unet_on_an_encoder_that_begins_at_stride_4(name: str) -> None:
+    network = DepthNetwork(name, pretrained=False)
+    assert [d.shape[-1] for d in network(torch.rand(1, 3, 64, 64))] == [64, 32, 16, 8]
