@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -114,7 +115,7 @@ class SelfSupervisedDepth(L.LightningModule):
         if isinstance(data, DepthData):
             self.depth_network.check_input_size(data.width, data.height)
             check_cameras(self.learned_intrinsics, data)
-        if isinstance(data, DepthData) and (data.known_poses or data.stereo):
+        if isinstance(data, DepthData) and (data.known_poses or not data.source_offsets):
             # It has no part in the loss, and DDP would wait for its gradients.
             self.pose_network.freeze(bottleneck=not isinstance(self.learned_intrinsics, IntrinsicsHead))
         if isinstance(data, DepthData) and tuple(data.source_offsets) != tuple(self.source_offsets):
@@ -130,9 +131,10 @@ class SelfSupervisedDepth(L.LightningModule):
             DataError: the sources are not those of `source_offsets`, where the pose network has to look at them.
         """
         pairs = self._pairs(views)
-        T_source_target = views.T_source_target
-        if T_source_target is None:
-            T_source_target = source_poses(self.pose_network, pairs, self.source_offsets)
+        T_source_target = views.T_source_target  # of the last sources, of all of them, or none
+        if T_source_target is None or T_source_target.shape[1] < views.sources.shape[1]:
+            learned = source_poses(self.pose_network, pairs, self.source_offsets)
+            T_source_target = learned if T_source_target is None else torch.cat([learned, T_source_target], dim=1)
         intrinsics = self._intrinsics(views, pairs)
         if self.learned_intrinsics is not None and self.training:
             height, width = views.image.shape[-2:]
@@ -144,15 +146,21 @@ class SelfSupervisedDepth(L.LightningModule):
         return Predictions(self.depth_network(views.network_image), T_source_target, intrinsics, source_disparities)
 
     def _pairs(self, views: Views) -> Tensor:
-        """What the pose network sees of the frames; nothing where nobody asks it."""
-        if views.T_source_target is not None and not isinstance(self.learned_intrinsics, IntrinsicsHead):
-            return views.image.new_empty(0)
-        if views.sources.shape[1] != len(self.source_offsets):
+        """What the pose network sees of a target and each neighbour, [B, N, C, h, w]; nothing where nobody asks it."""
+        neighbours = views.sources.shape[1]
+        if views.T_source_target is not None:
+            neighbours -= views.T_source_target.shape[1]
+            if not neighbours and isinstance(self.learned_intrinsics, IntrinsicsHead):
+                neighbours = min(len(self.source_offsets), views.sources.shape[1])
+            elif not neighbours:
+                return views.image.new_empty(0)
+        if neighbours != len(self.source_offsets):
             raise DataError(
-                f"batches have {views.sources.shape[1]} source frames, and the task's source_offsets is "
+                f"batches have {neighbours} source frames without poses, and the task's source_offsets is "
                 f"{list(self.source_offsets)}: set it to the value of data.source_offsets"
             )
-        return source_bottlenecks(self.pose_network, views.network_image, views.network_sources, self.source_offsets)
+        sources = views.network_sources[:, :neighbours]
+        return source_bottlenecks(self.pose_network, views.network_image, sources, self.source_offsets)
 
     def _intrinsics(self, views: Views, pairs: Tensor) -> Tensor:
         """Normalised [B, 4]: the batch's, or learned."""
