@@ -102,16 +102,16 @@ def remove_unused_initializers(graph: GraphProto) -> None:
 
 def _fold_constants(model: ModelProto) -> None:
     constant = set(initializers(model))
+    outputs = {value.name for value in model.graph.output}  # stay with a node that computes them
     folded: list[NodeProto] = []
     kept: list[NodeProto] = []
     for node in model.graph.node:
-        if all(name in constant for name in node.input if name):
+        if all(name in constant for name in node.input if name) and not outputs.intersection(node.output):
             constant.update(node.output)
             folded.append(node)
         else:
             kept.append(node)
-    outputs = {value.name for value in model.graph.output}
-    needed = {name for node in kept for name in node.input} | outputs
+    needed = {name for node in kept for name in node.input}
     values = _evaluate(model, folded, [name for node in folded for name in node.output if name in needed])
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
     replace_nodes(model.graph, kept)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from depth_node.backends.engine_cache import Progress
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile, MotionModelFile
 
-Inputs = Mapping[str, NDArray[np.uint8]]
+Inputs = Mapping[str, NDArray[Any]]
 Run = Callable[[Inputs], Mapping[str, NDArray[np.float32]]]
 
 
@@ -66,13 +67,23 @@ class Deviation:
 
 
 def measure_deviation(
-    model: ModelFile | MotionModelFile, run: Run, reference: Run, frames: Sequence[Inputs], source: str, library: str
+    model: ModelFile | MotionModelFile,
+    run: Run,
+    reference: Run,
+    frames: Sequence[Inputs],
+    source: str,
+    library: str,
+    progress: Progress | None = None,
 ) -> Deviation:
     """Run both on the same frames. run, reference: from inputs by name to outputs by name.
 
     source: where the frames are from, in words; library: what computes the reference, in words.
     """
-    per_frame = [deviations(model, run(inputs), reference(inputs)) for inputs in frames]
+    per_frame = []
+    for number, inputs in enumerate(frames):
+        if progress is not None:
+            progress("comparing with the model", number / len(frames))
+        per_frame.append(deviations(model, run(inputs), reference(inputs)))
     all_pixels = np.concatenate(per_frame)
     median, p95 = (float(value) for value in np.percentile(all_pixels, [50, 95]))
     return Deviation(

@@ -1,0 +1,46 @@
+"""A model's graph for several images at once. The robot has one; evaluation has thousands."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import ModelProto, numpy_helper
+
+from depth_node.errors import ModelFileError
+from depth_node.precision.graph import initializers
+
+# Operators with a stored shape, whose first number is the batch; by the position of that input.
+_SHAPED_OPS = {"Reshape": 1, "Expand": 1}
+
+
+def with_batch(model: ModelProto, batch: int) -> ModelProto:
+    """A copy that takes and gives `batch` in place of 1 along the first axis of its inputs and outputs.
+
+    model: cleaned (`clean_graph`).
+
+    Raises:
+        ModelFileError: the graph has the number 1 built in elsewhere.
+    """
+    batched = ModelProto()
+    batched.CopyFrom(model)
+    if batch == 1:
+        return batched
+    del batched.graph.value_info[:]
+    stored = initializers(batched)
+    weights = set(stored)
+    for value in (*batched.graph.input, *batched.graph.output):
+        if value.name not in weights:
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+    for name in {node.input[_SHAPED_OPS[node.op_type]] for node in batched.graph.node if node.op_type in _SHAPED_OPS}:
+        if name in stored:
+            shape = numpy_helper.to_array(stored[name]).copy()
+            if shape.size and shape[0] == 1:
+                shape[0] = batch
+                stored[name].CopyFrom(numpy_helper.from_array(np.asarray(shape), name))
+    try:
+        onnx.shape_inference.infer_shapes(batched, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelFileError(
+            f"the model takes one image at a time, not {batch}: {' '.join(str(error).split())}"
+        ) from error
+    return batched
