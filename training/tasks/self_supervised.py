@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -19,6 +20,7 @@ from training.errors import DataError
 from training.geometry.framing import Framing
 from training.losses.options import SelfSupervisedLosses
 from training.losses.reprojection import ReprojectionDiagnostics, photometric_reprojection_loss
+from training.losses.velocity import velocity_loss
 from training.networks.depth import DepthNetworkOptions, create_depth_network, sigmoid_to_inverse_depth
 from training.networks.execution import full_precision, prepare_network
 from training.networks.intrinsics import (
@@ -32,6 +34,7 @@ from training.networks.pose import PoseNetwork, source_bottlenecks, source_poses
 from training.pose_checkpoints import SHARED_ENCODER, PoseNetworkCard, write_pose_card
 from training.tasks.cameras import check_cameras, focal_terms
 from training.tasks.fog import in_depth_fog
+from training.tasks.needs import check_losses
 from training.tasks.optimization import Optimization, OwnRate
 from training.tasks.pictures import reprojection_panel
 from training.tasks.predictions import Predictions
@@ -41,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 
 class SelfSupervisedDepth(L.LightningModule):
-    """Depth network and pose network trained on video alone; depth is up to scale unless the batches bring poses.
+    """Depth network and pose network trained on video alone; depth is up to scale unless the batches bring poses,
+    stereo partners or speeds.
 
     Args:
         network: encoder and decoder of the depth network.
@@ -108,13 +112,15 @@ class SelfSupervisedDepth(L.LightningModule):
         """Refuse data that the networks cannot take.
 
         Raises:
-            RecipeError: the depth network needs images of another size, or unknown cameras are not learned.
+            RecipeError: the depth network needs images of another size, unknown cameras are not learned, or a loss
+                needs what the data does not bring.
             DataError: data.source_offsets differ from this task's, in whose order the pose network is told of frames.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, DepthData):
             self.depth_network.check_input_size(data.width, data.height)
             check_cameras(self.learned_intrinsics, data)
+            check_losses(self.losses, data)
         if isinstance(data, DepthData) and (data.known_poses or not data.source_offsets):
             # It has no part in the loss, and DDP would wait for its gradients.
             self.pose_network.freeze(bottleneck=not isinstance(self.learned_intrinsics, IntrinsicsHead))
@@ -177,7 +183,7 @@ class SelfSupervisedDepth(L.LightningModule):
     def loss(self, views: Views, predictions: Predictions) -> tuple[Tensor, ReprojectionDiagnostics]:
         """Loss of `predictions`, and what to log of it; in float32 whatever precision the networks run in."""
         with full_precision(views.image.device):
-            return photometric_reprojection_loss(
+            loss, diagnostics = photometric_reprojection_loss(
                 predictions.disparities,
                 views.image,
                 views.sources,
@@ -187,7 +193,12 @@ class SelfSupervisedDepth(L.LightningModule):
                 max_depth=self.max_depth,
                 options=self.losses,
                 source_disparities=predictions.source_disparities,
+                instances=views.instances,
             )
+            if not self.losses.velocity or views.distances is None:
+                return loss, diagnostics
+            velocity = self.losses.velocity * velocity_loss(predictions.T_source_target, views.distances)
+            return loss + velocity, replace(diagnostics, velocity=velocity.detach())
 
     def reprojection(self, views: Views) -> tuple[Tensor, ReprojectionDiagnostics]:
         """Loss of a batch that has sources, and what to log of it."""
@@ -250,7 +261,7 @@ class SelfSupervisedDepth(L.LightningModule):
             scales=self.depth_network.scales,
             min_depth=self.min_depth,
             max_depth=self.max_depth,
-            metric=data.known_poses or data.stereo,
+            metric=data.known_poses or data.stereo or self.losses.velocity > 0,
             prior=data.intrinsics_prior() if self.learned_intrinsics is None else self.learned_intrinsics.prior,
             width=data.width,
             height=data.height,
