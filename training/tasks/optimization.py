@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.nn import Parameter
 from torch.optim import Adam, AdamW
-from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class Optimization:
 
     Args:
         optimizer: adam, or adamw with decoupled weight decay.
-        learning_rate: of the first step (step), or the highest (one_cycle).
+        learning_rate: of the first step (step, cosine), or the highest (one_cycle).
         weight_decay: decoupled for adamw, L2 for adam.
-        schedule: step divides by ten every `step_epochs`; one_cycle rises over `warmup` of all steps and falls by a
-            cosine to 0, while Adam's first beta goes from 0.95 down to 0.85 and back (Smith, 2018).
+        schedule: step divides by ten every `step_epochs`; cosine falls to 0 over all steps (Loshchilov and Hutter,
+            2017); one_cycle rises over `warmup` of all steps and falls by a cosine to 0, while Adam's first beta goes
+            from 0.95 down to 0.85 and back (Smith, 2018).
         step_epochs: epochs between two steps of the step schedule.
         warmup: share of the steps over which one_cycle rises.
         rate_rule: with another number of samples per step than `base_samples`, the rate stays (fixed), grows with
@@ -41,7 +42,7 @@ class Optimization:
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
-    schedule: Literal["step", "one_cycle"] = "step"
+    schedule: Literal["step", "cosine", "one_cycle"] = "step"
     step_epochs: int = 15
     warmup: float = 0.05
     rate_rule: Literal["fixed", "linear", "sqrt"] = "fixed"
@@ -71,6 +72,9 @@ class Optimization:
         optimizer = kind(groups, lr=rate, weight_decay=self.weight_decay)
         if self.schedule == "step":
             return {"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, self.step_epochs)}
+        if self.schedule == "cosine":
+            cosine = CosineAnnealingLR(optimizer, total_steps)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
         rates = [group["lr"] for group in groups]
         cycle = OneCycleLR(optimizer, rates, total_steps, pct_start=self.warmup, final_div_factor=1e4)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}

@@ -67,3 +67,11 @@ def test_rate_for_four_times_the_samples(rule: Any, rate: float) -> None:
     assert optimization.rate(48) == pytest.approx(rate)
     configured = optimization.schedule_for(weights(), 10, samples=48)
     assert configured["optimizer"].param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_cosine_falls_to_nothing() -> None:
+    configured = Optimization(learning_rate=1e-3, schedule="cosine").schedule_for(
+        weights(), total_steps=100, samples=12
+    )
+    seen = rates(configured, 100)
+    assert seen == pytest.approx([0.5e-3 * (1 + math.cos(math.pi * step / 100)) for step in range(101)], abs=1e-12)
