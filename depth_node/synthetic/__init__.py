@@ -1,7 +1,7 @@
 """Textured synthetic worlds with exact z-depth, known intrinsics and poses: ray-cast in numpy."""
 
 from depth_node.synthetic.render import render
-from depth_node.synthetic.street import SyntheticFrame, street_drive, street_world
+from depth_node.synthetic.street import MovingCar, SyntheticFrame, street_drive, street_world
 from depth_node.synthetic.world import Primitive, Street, World
 
-__all__ = ["Primitive", "Street", "SyntheticFrame", "World", "render", "street_drive", "street_world"]
+__all__ = ["MovingCar", "Primitive", "Street", "SyntheticFrame", "World", "render", "street_drive", "street_world"]

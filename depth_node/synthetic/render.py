@@ -39,6 +39,11 @@ def render(
     return np.ascontiguousarray(rgb), np.where(index == NOTHING, np.nan, depth).astype(np.float32)
 
 
+def seen_primitives(world: World, camera: PinholeCamera, T_world_camera: Float64) -> NDArray[np.int32]:
+    """Index into `world.primitives` of what each pixel sees, int32 [H, W]; negative for the ground and the sky."""
+    return cast(world.primitives, world.street, Rays.of(camera, T_world_camera), world.max_range)[1]
+
+
 def _smooth_outlines(
     color: Float, world: World, camera: PinholeCamera, T_world_camera: Float64, index: NDArray[np.int32], normal: Float
 ) -> None:

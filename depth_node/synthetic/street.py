@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
-from depth_node.synthetic.render import render
+from depth_node.synthetic.render import render, seen_primitives
 from depth_node.synthetic.world import Color, Float64, Material, Primitive, Shape, Street, World
 
 CAMERA_HEIGHT = 1.65  # metres over the road, as KITTI's
@@ -40,13 +40,39 @@ _PAINTS: tuple[Color, ...] = (
 
 @dataclass(frozen=True)
 class SyntheticFrame:
-    """One frame of a drive. rgb: uint8 [H, W, 3]; depth: float32 [H, W], metres along z, NaN for the sky."""
+    """One frame of a drive.
+
+    rgb: uint8 [H, W, 3]; depth: float32 [H, W], metres along z, NaN for the sky; moving: uint8 [H, W], the number of
+    the moving car, counting from 1, that a pixel sees; 0 for all that stands.
+    """
 
     stamp_ns: int
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
     camera: PinholeCamera
     T_world_camera: Float64
+    moving: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class MovingCar:
+    """A car that drives along a street, turning with its bends.
+
+    arc: metres along the street at the drive's first frame. lateral: metres to the left of its centre line.
+    speed: m/s along the street; negative for a car that comes the other way, which it also faces.
+    """
+
+    arc: float
+    speed: float
+    lateral: float = 1.7
+    color: Color = (0.55, 0.06, 0.07)
+    seed: int = 0
+
+    def primitives(self, street: Street, time: float) -> list[Primitive]:
+        """Its parts, `time` seconds after the first frame."""
+        heading = np.pi if self.speed < 0 else 0.0
+        pose = street.pose(self.arc + self.speed * time, self.lateral, 0.0, heading)
+        return car(pose, self.color, self.seed)
 
 
 def street_world(seed: int, length: float = 400.0) -> World:
@@ -93,10 +119,11 @@ def street_drive(
     rate: float = 10.0,
     start: float = 0.0,
     start_stamp_ns: int = 1_700_000_000_000_000_000,
+    traffic: Sequence[MovingCar] = (),
 ) -> Iterator[SyntheticFrame]:
     """Frames of a camera driven along the world's street, in the right-hand lane, turning with its bends.
 
-    speed in m/s, rate in Hz, start in metres along the street.
+    speed in m/s, rate in Hz, start in metres along the street; traffic: cars that move meanwhile.
 
     Raises:
         ValueError: the world has no street.
@@ -105,8 +132,28 @@ def street_drive(
         raise ValueError("a drive needs a world with a street")
     for number in range(frames):
         T_world_camera = base_pose(world.street, start + number * speed / rate) @ T_BASE_CAMERA
-        rgb, depth = render(world, camera, T_world_camera)
-        yield SyntheticFrame(start_stamp_ns + round(number * 1e9 / rate), rgb, depth, camera, T_world_camera)
+        cars = [moving.primitives(world.street, number / rate) for moving in traffic]
+        now = replace(world, primitives=(*world.primitives, *(part for parts in cars for part in parts)))
+        rgb, depth = render(now, camera, T_world_camera)
+        yield SyntheticFrame(
+            start_stamp_ns + round(number * 1e9 / rate),
+            rgb,
+            depth,
+            camera,
+            T_world_camera,
+            _moving(now, camera, T_world_camera, first=len(world.primitives), sizes=[len(parts) for parts in cars]),
+        )
+
+
+def _moving(
+    world: World, camera: PinholeCamera, T_world_camera: Float64, first: int, sizes: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Numbers uint8 [H, W] of moving things, whose parts are the world's primitives from `first` on."""
+    if not sizes:
+        return np.zeros((camera.height, camera.width), np.uint8)
+    number_of = np.concatenate([np.zeros(first), np.repeat(np.arange(len(sizes)) + 1, sizes), [0]]).astype(np.uint8)
+    seen = seen_primitives(world, camera, T_world_camera)
+    return np.asarray(number_of[np.maximum(seen, -1)])
 
 
 def base_pose(street: Street, arc: float) -> Float64:

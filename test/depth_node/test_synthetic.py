@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
-from depth_node.synthetic import Primitive, Street, SyntheticFrame, World, render, street_drive, street_world
+from depth_node.synthetic import (
+    MovingCar,
+    Primitive,
+    Street,
+    SyntheticFrame,
+    World,
+    render,
+    street_drive,
+    street_world,
+)
 from depth_node.synthetic.street import T_BASE_CAMERA
 
 CAMERA = PinholeCamera(64, 48, 50.0, 52.0, 31.2, 23.7)
@@ -175,3 +184,21 @@ def outlines(depth: np.ndarray) -> np.ndarray:
     """Pixels at occluding edges, whose colour may mix two surfaces."""
     inverse = 1 / np.nan_to_num(depth, nan=1e6)
     return cv2.dilate(inverse, np.ones((3, 3))) > 1.15 * cv2.erode(inverse, np.ones((3, 3)))
+
+
+def test_an_oncoming_car_closes_in_by_both_speeds_and_faces_the_camera() -> None:
+    world = World(street=Street())  # straight, empty
+    camera = PinholeCamera(width=320, height=160, fx=260, fy=260, cx=159.5, cy=80)
+    oncoming = MovingCar(arc=30.0, speed=-6.0)
+    frames = list(street_drive(world, camera, frames=4, speed=8.0, traffic=[oncoming]))
+    nearest = [float(np.nanmin(frame.depth[frame.moving == 1])) for frame in frames]
+    # The camera stands 0 m along, the bonnet 2.1 m in front of the car's middle; 14 m/s are 1.4 m a frame.
+    np.testing.assert_allclose(nearest, 30 - 2.14 - 1.4 * np.arange(4), atol=0.1)
+    rows, columns = np.nonzero(frames[0].moving)
+    assert columns.mean() < camera.cx  # it keeps to its own right
+    front = frames[0].rgb[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].max(axis=(0, 1))
+    assert (front > 150).all()  # white headlamps; tail lamps would be red
+    standing = next(iter(street_drive(world, camera, frames=1)))
+    assert not standing.moving.any()
+    hidden = frames[0].moving == 0
+    np.testing.assert_array_equal(frames[0].depth[hidden], standing.depth[hidden])

@@ -3,6 +3,7 @@
 ROOT/street_SEED/frames.csv          index, stamp_ns, fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H, T_world_camera row by row
 ROOT/street_SEED/image/INDEX.jpg     uint8 RGB
 ROOT/street_SEED/depth/INDEX.png     uint16, metres times 256; the sky is at SKY_DEPTH, 0 is unknown
+ROOT/street_SEED/instances/INDEX.png moving cars (`training.data.instance_files`), where there are some
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import cv2
 import numpy as np
 
 from depth_node.camera import PinholeCamera
-from depth_node.synthetic import SyntheticFrame, street_drive, street_world
+from depth_node.synthetic import MovingCar, SyntheticFrame, street_drive, street_world
 from training.data.depth_files import KITTI_PNG_SCALE, DepthPng
 from training.data.records import FrameRecord
 from training.errors import DataError
 
 SKY_DEPTH = 255.0  # metres: farther than any street, nearer than a uint16 can say
 JPEG_QUALITY = 95
+NEAREST_ONCOMING = 12.0  # metres ahead of the first frame's camera
 INDEX_FILE = "frames.csv"
 
 
@@ -35,6 +37,8 @@ class DriveOptions:
         frames: frames of a drive.
         step: metres between two frames.
         focal: least and largest fx/W; pixels are square.
+        oncoming: cars that come the other way and are met during the drive.
+        oncoming_speed: their speed as a share of the camera's own.
     """
 
     width: int = 640
@@ -42,6 +46,8 @@ class DriveOptions:
     frames: int = 10
     step: float = 5.0
     focal: tuple[float, float] = (0.5, 0.7)
+    oncoming: int = 0
+    oncoming_speed: float = 1.0
 
 
 def write_street_drive(folder: Path, seed: int, options: DriveOptions) -> None:
@@ -56,11 +62,26 @@ def write_street_drive(folder: Path, seed: int, options: DriveOptions) -> None:
         (options.width - 1) / 2,
         (options.height - 1) * float(rng.uniform(0.4, 0.6)),
     )
-    drive = street_drive(
-        street_world(seed), camera, options.frames, speed=options.step * 10.0, start=float(rng.uniform(0, 100))
-    )
-    rows = [_write_frame(folder, index, frame) for index, frame in enumerate(drive)]
+    start, speed = float(rng.uniform(0, 100)), options.step * 10.0
+    traffic = oncoming_cars(rng, start, speed, options)
+    drive = street_drive(street_world(seed), camera, options.frames, speed=speed, start=start, traffic=traffic)
+    rows = [_write_frame(folder, index, frame, bool(traffic)) for index, frame in enumerate(drive)]
     (folder / INDEX_FILE).write_text("\n".join(rows) + "\n")  # last: a drive without it was cut off
+
+
+def oncoming_cars(rng: np.random.Generator, start: float, speed: float, options: DriveOptions) -> list[MovingCar]:
+    """Cars that a camera meets which drives at `speed` m/s from `start` metres along its street."""
+    closing = options.step * (1 + options.oncoming_speed)
+    gap = closing * options.frames / max(options.oncoming, 1)
+    return [
+        MovingCar(
+            arc=start + NEAREST_ONCOMING + (number + float(rng.uniform(0, 1))) * gap,
+            speed=-options.oncoming_speed * speed,
+            color=(float(rng.uniform(0.1, 0.8)), float(rng.uniform(0.1, 0.8)), float(rng.uniform(0.1, 0.8))),
+            seed=int(rng.integers(1 << 30)),
+        )
+        for number in range(options.oncoming)
+    ]
 
 
 def read_synthetic(root: Path, drives: Sequence[str] | None = None) -> list[FrameRecord]:
@@ -80,10 +101,12 @@ def read_synthetic(root: Path, drives: Sequence[str] | None = None) -> list[Fram
     return [record for name in drives or found for record in _read_drive(found[name])]
 
 
-def _write_frame(folder: Path, index: int, frame: SyntheticFrame) -> str:
+def _write_frame(folder: Path, index: int, frame: SyntheticFrame, with_instances: bool) -> str:
     depth = np.where(np.isfinite(frame.depth), np.minimum(frame.depth, SKY_DEPTH), SKY_DEPTH)
     _write(folder / "image" / f"{index:010d}.jpg", frame.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     _write(folder / "depth" / f"{index:010d}.png", np.round(depth * KITTI_PNG_SCALE).astype(np.uint16), [])
+    if with_instances:
+        _write(folder / "instances" / f"{index:010d}.png", frame.moving, [])
     numbers = [*frame.camera.normalized(), *np.asarray(frame.T_world_camera)[:3].ravel()]
     return ",".join([str(index), str(frame.stamp_ns), *(repr(float(v)) for v in numbers)])
 
@@ -103,6 +126,7 @@ def _read_drive(index_file: Path) -> list[FrameRecord]:
 
 def _parse_frame(folder: Path, line: str) -> FrameRecord:
     index, stamp, *numbers = line.split(",")
+    instances = folder / "instances" / f"{int(index):010d}.png"
     fx, fy, cx, cy, *pose = map(float, numbers)
     return FrameRecord(
         image=folder / "image" / f"{int(index):010d}.jpg",
@@ -112,4 +136,5 @@ def _parse_frame(folder: Path, line: str) -> FrameRecord:
         stamp_ns=int(stamp),
         pose=np.vstack([np.reshape(pose, (3, 4)), [0.0, 0.0, 0.0, 1.0]]),
         depth=DepthPng(folder / "depth" / f"{int(index):010d}.png"),
+        instances=instances if instances.is_file() else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from depth_node.camera import PinholeCamera
 from depth_node.synthetic import render, street_world
 from training.data.image_files import read_rgb
+from training.data.instance_files import read_instances
 from training.data.records import FrameRecord
 from training.data.synthetic import SKY_DEPTH, DriveOptions, read_synthetic, write_street_drive
 from training.errors import DataError
@@ -51,6 +53,21 @@ def test_records_of_a_drive(root: Path) -> None:
     cameras = {r.intrinsics for r in records}
     assert len(cameras) == 2
     assert all(camera is not None and 0.55 <= camera[0] <= 0.6 and camera[2] == 0.5 for camera in cameras)
+
+
+def test_oncoming_cars_are_met_and_their_masks_are_instances(root: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, frames=6, oncoming=2)
+    write_street_drive(tmp_path / "street_1", 1, options)
+    records = read_synthetic(tmp_path)
+    masks = [read_instances(record.instances) for record in records if record.instances is not None]
+    assert len(masks) == 6
+    assert {1, 2} <= {int(number) for mask in masks for number in np.unique(mask)}
+    areas = [int((mask == 1).sum()) for mask in masks]
+    assert areas[0] < max(areas)
+    assert all(record.instances is None for record in read_synthetic(root))
+    still = read_synthetic(root, ["street_1"])[0]
+    assert records[0].intrinsics == still.intrinsics  # the street, the camera and the place on it stay as they were
+    np.testing.assert_array_equal(records[0].pose, still.pose)
 
 
 def test_a_seed_gives_one_drive(root: Path, tmp_path: Path) -> None:
