@@ -40,6 +40,8 @@ class ModelFrames:
 
     def first(self, count: int) -> ModelFrames:
         """`count` of them, evenly."""
+        if len(self.inputs) <= count:
+            return self
         chosen = even_indices(len(self.inputs), count)
         return ModelFrames(tuple(self.inputs[index] for index in chosen), f"{len(chosen)} of {self.source}")
 
