@@ -102,12 +102,8 @@ class EngineCache:
         A stale, foreign or damaged engine is built again, and a cache that cannot be used is done without; each is said
         in one line of the log.
         """
-        try:
-            store = _Store(self._given_folder or cache_directory("tensorrt"), secret_key())
-        except (DepthNodeError, OSError) as error:
-            _LOGGER.warning(
-                "building a TensorRT engine that is not kept, which takes minutes at every start: %s", error
-            )
+        store = self._store()
+        if store is None:
             built = build(b"")
             return CachedEngine(built.engine, dict(built.facts), None, is_new=True)
         if not rebuild and (found := store.find(key)) is not None:
@@ -119,6 +115,28 @@ class EngineCache:
             path = store.keep(key, built)
             store.remove_oldest(self._limit, spared=path)
         return CachedEngine(built.engine, dict(built.facts), path, is_new=True)
+
+    def find(self, key: EngineKey) -> CachedEngine | None:
+        """The engine of this key, if there is one that may be used; says nothing of others."""
+        store = self._store()
+        return None if store is None else store.find(key, says_why=False)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether engines can be kept; why not is logged."""
+        return self._store() is not None
+
+    def remove(self, engine: CachedEngine) -> None:
+        """Have it built again the next time."""
+        if engine.path is not None:
+            engine.path.unlink(missing_ok=True)
+
+    def _store(self) -> _Store | None:
+        try:
+            return _Store(self._given_folder or cache_directory("tensorrt"), secret_key())
+        except (DepthNodeError, OSError) as error:
+            _LOGGER.warning("there is no cache for TensorRT engines, which take minutes to build: %s", error)
+            return None
 
 
 class _Store:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,3 +67,11 @@ class MotionModel(_SessionUser):
         """See `MotionBackend.infer`."""
         found = self._session.run(dict(zip(self._inputs, (image_a, image_b), strict=True)))
         return MotionPrediction(*(found[name][0].astype(np.float64) for name in self._outputs))
+
+
+def black_inputs(model: ModelFile | MotionModelFile) -> dict[str, NDArray[Any]]:
+    """What a session of this model takes for black images."""
+    image = np.zeros((1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
+    if isinstance(model, MotionModelFile):
+        return dict.fromkeys(model.inputs, image)
+    return dict.fromkeys(model.inputs, input_adaptor(model.spec)(image))

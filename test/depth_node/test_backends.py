@@ -246,7 +246,7 @@ def test_auto_passes_over_what_is_not_installed(
     with caplog.at_level(logging.INFO, "depth_node"):
         backend = create_backend(read_model(tiny_model_path))
     assert backend.name == "onnxruntime"
-    assert "not installed: openvino" in caplog.text
+    assert "openvino is not installed" in caplog.text
 
 
 def test_auto_falls_back_from_a_library_that_does_not_load(
@@ -348,8 +348,12 @@ def test_a_broken_library_is_an_error_that_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cuda"}, "backend 'cuda' is unknown; expected auto or one of: openvino, onnxruntime"),
-        ({"precision": "int4"}, "precision 'int4' is unknown; expected one of: auto, fp32"),
+        ({"name": "cuda"}, "backend 'cuda' is unknown; expected auto or one of: tensorrt, openvino, onnxruntime"),
+        ({"precision": "int4"}, "precision 'int4' is unknown; expected one of: auto, fp32, tf32, fp16, int8"),
+        (
+            {"name": "onnxruntime", "precision": "fp16"},
+            "'onnxruntime' has no precision 'fp16'; expected one of: auto, fp32",
+        ),
         ({"threads": -1}, "threads is -1; expected 0"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,24 +13,32 @@ from depth_node.backends.engine_cache import BuiltEngine, CachedEngine, EngineCa
 from depth_node.backends.tensorrt import cuda_api, tensorrt_api
 from depth_node.backends.tensorrt.options import EngineOptions
 from depth_node.backends.tensorrt.session import EngineRunner
+from depth_node.errors import BackendError
 from depth_node.model import ModelFile, MotionModelFile
+from depth_node.precision.recipe import PreparedGraph
+
+_REFUSED = "refused"
 
 Run = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[np.float32]]]
-
-
-@dataclass(frozen=True)
-class PreparedGraph:
-    """An ONNX graph whose types are its precision. facts: what is to be kept about it with the engine, as JSON."""
-
-    onnx: bytes
-    facts: Mapping[str, Any]
 
 
 class EngineRecipe(Protocol):
     """How a model becomes a graph of some precision, and how an engine of it is proved."""
 
-    def prepare(self, model: ModelFile | MotionModelFile, options: EngineOptions, progress: Progress) -> PreparedGraph:
+    def fingerprint(self, model: ModelFile | MotionModelFile, options: EngineOptions) -> str:
+        """What the graph depends on beside the model and the options; empty where it is nothing."""
+        ...
+
+    def prepare(
+        self,
+        model: ModelFile | MotionModelFile,
+        options: EngineOptions,
+        progress: Progress,
+        strongly_typed: bool = True,
+    ) -> PreparedGraph:
         """The graph to build from. Inputs and outputs are the model's, with `options.batch` in place of 1.
+
+        strongly_typed: whether its types are to be the precision; otherwise the builder's flags are.
 
         Raises:
             BackendError: it cannot be had in that precision; says what is missing.
@@ -49,11 +56,12 @@ class EngineRecipe(Protocol):
         ...
 
 
-def engine_key(model: ModelFile | MotionModelFile, options: EngineOptions) -> EngineKey:
+def engine_key(model: ModelFile | MotionModelFile, options: EngineOptions, recipe: EngineRecipe) -> EngineKey:
     """What the engine of a model depends on, on this machine.
 
     Raises:
         DeviceError: no CUDA device answers.
+        BackendError: the recipe has no graph of that precision.
     """
     device = cuda_api.device()
     return EngineKey(
@@ -63,7 +71,7 @@ def engine_key(model: ModelFile | MotionModelFile, options: EngineOptions) -> En
         tensorrt=tensorrt_api.VERSION,
         precision=options.precision,
         shapes=input_shapes(model, options.batch),
-        options={"workspace_mib": options.workspace_mib},
+        options={"workspace_mib": options.workspace_mib, "graph": recipe.fingerprint(model, options)},
     )
 
 
@@ -92,28 +100,31 @@ def build_engine(
     Raises:
         BackendError: no device answers, TensorRT cannot build it, or the recipe refuses it.
     """
-    key = engine_key(model, options)
+    key = engine_key(model, options, recipe)
 
     def build(timings: bytes) -> BuiltEngine:
         started = time.monotonic()
-        progress("preparing the model", float("nan"))
-        graph = recipe.prepare(model, options, progress)
-        workspace = options.workspace_mib * 2**20
-        engine, timings = tensorrt_api.build(graph.onnx, options.precision, workspace, timings, progress)
+        graph = recipe.prepare(model, options, progress, tensorrt_api.STRONGLY_TYPED)
+        engine, timings = tensorrt_api.build(graph, options, timings, progress)
         seconds = time.monotonic() - started
         progress("checking the engine", float("nan"))
         runner = EngineRunner(engine)
+        device_bytes = runner.device_bytes
         try:
             measured = recipe.check(model, options, runner.run, progress)
-            facts = {
-                **graph.facts,
-                **measured,
-                "build_seconds": round(seconds, 1),
-                "engine_bytes": len(engine),
-                "device_bytes": runner.device_bytes,
-            }
+        except BackendError as error:  # kept, so that it is not built once more at every start
+            return BuiltEngine(b"", timings, {_REFUSED: str(error)})
         finally:
             runner.close()
-        return BuiltEngine(engine, timings, facts)
+        facts = {"build_seconds": round(seconds, 1), "engine_bytes": len(engine), "device_bytes": device_bytes}
+        return BuiltEngine(engine, timings, {**graph.facts, **measured, **facts})
 
-    return (cache or EngineCache()).get(key, build, progress, rebuild)
+    engine = (cache or EngineCache()).get(key, build, progress, rebuild)
+    raise_if_refused(engine)
+    return engine
+
+
+def raise_if_refused(engine: CachedEngine) -> None:
+    """Raise BackendError for the record of an engine that its recipe refused."""
+    if _REFUSED in engine.facts:
+        raise BackendError(engine.facts[_REFUSED])

@@ -18,3 +18,14 @@ class EngineOptions:
     precision: str
     workspace_mib: int = 0
     batch: int = 1
+
+
+@dataclass(frozen=True)
+class TensorRtOptions:
+    """What concerns TensorRT alone.
+
+    workspace_mib: see `EngineOptions`. cuda_graph: whether inferences are captured once and replayed.
+    """
+
+    workspace_mib: int = 0
+    cuda_graph: bool = True

@@ -1,8 +1,7 @@
 """The one place that knows TensorRT, 8.6 to 11: engines built from ONNX, engines loaded and run.
 
-Versions differ in where precision comes from: with 8.6 the network is weakly typed and flags allow the builder more
-than float32; from 10 on, networks are strongly typed, and 11 knows nothing else. Callers therefore bring a graph whose
-types are the precision; with 8.6 flags are set in addition, as it wants them.
+Versions differ in where precision comes from (`STRONGLY_TYPED`): from 10 on, the graph's types are the precision, and
+11 knows nothing else; in 8.6, flags allow the builder less than float32, and layers may be kept in it.
 
 Without a device, TensorRT 8.6 ends the whole process (`Runtime`): ask `cuda_api.device` first.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,10 +20,13 @@ import tensorrt as trt
 
 from depth_node.backends.engine_cache import Progress
 from depth_node.backends.interface import one_line
+from depth_node.backends.tensorrt.options import EngineOptions
 from depth_node.errors import BackendError
+from depth_node.precision.recipe import PreparedGraph
 
 VERSION: str = trt.__version__
 MAJOR = int(VERSION.split(".", maxsplit=1)[0])
+STRONGLY_TYPED = MAJOR >= 10
 
 _OLDEST = (8, 6)
 _NUMPY_TYPES = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16, trt.DataType.UINT8: np.uint8}
@@ -40,6 +42,10 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: type
     is_input: bool
+
+
+class EngineUnreadableError(BackendError):
+    """A serialised engine that this TensorRT, device or driver does not take."""
 
 
 class _TrtLogger(trt.ILogger):
@@ -74,11 +80,10 @@ def _logger() -> _TrtLogger:
     return _TrtLogger()
 
 
-def build(graph: bytes, precision: str, workspace: int, timings: bytes, progress: Progress) -> tuple[bytes, bytes]:
-    """A serialised engine of an ONNX graph, and the timing cache after it. Takes minutes; other threads run meanwhile.
+def build(graph: PreparedGraph, options: EngineOptions, timings: bytes, progress: Progress) -> tuple[bytes, bytes]:
+    """A serialised engine, and the timing cache after it. Takes minutes; other Python threads run meanwhile.
 
-    precision: `fp32`, `tf32`, `fp16` or `int8`, which the graph must have been prepared for.
-    workspace: bytes of device memory that a layer may use; 0 is all there is.
+    graph: prepared for this precision and `STRONGLY_TYPED`.
     timings: of an earlier build on this device, empty if there was none.
     progress: told each phase; what it raises gives the build up (at once from TensorRT 10 on).
 
@@ -89,13 +94,13 @@ def build(graph: bytes, precision: str, workspace: int, timings: bytes, progress
     builder = _made("a builder", lambda: trt.Builder(logger))
     network = builder.create_network(_network_flags())
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph):
+    if not parser.parse(graph.onnx):
         errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise BackendError(f"TensorRT {VERSION} cannot read the model: {' '.join(errors.split()) or logger.reason()}")
     config = builder.create_builder_config()
-    if workspace:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
-    _set_precision(config, precision)
+    if options.workspace_mib:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * 2**20)
+    _set_precision(config, network, options.precision, graph.float_layers)
     _set_tactics(config)
     if not timings or not config.set_timing_cache(config.create_timing_cache(timings), False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
@@ -116,14 +121,17 @@ def _network_flags() -> int:
         return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
 
 
-def _set_precision(config: Any, precision: str) -> None:
+def _set_precision(config: Any, network: Any, precision: str, float_layers: Collection[str]) -> None:
     if precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default
     else:
         config.set_flag(trt.BuilderFlag.TF32)
-    if MAJOR < 10:
-        if precision in ("fp16", "int8"):
-            config.set_flag(trt.BuilderFlag.FP16)
+    if MAJOR < 10 and precision in ("fp16", "int8"):
+        config.set_flag(trt.BuilderFlag.FP16)
+        config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+        for layer in (network.get_layer(index) for index in range(network.num_layers)):
+            if layer.name in float_layers and layer.get_output(0).dtype == trt.DataType.FLOAT:
+                layer.precision = trt.DataType.FLOAT
         if precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
 
@@ -175,7 +183,10 @@ class Engine:
     def __init__(self, serialized: bytes) -> None:
         logger = _logger()
         self._runtime = _made("a runtime", lambda: trt.Runtime(logger))
-        self._engine = _made("an engine", lambda: self._runtime.deserialize_cuda_engine(serialized))
+        try:
+            self._engine = _made("an engine", lambda: self._runtime.deserialize_cuda_engine(serialized))
+        except BackendError as error:
+            raise error if "memory" in str(error).lower() else EngineUnreadableError(str(error)) from error
         self._context = _made("an execution context", self._engine.create_execution_context)
 
     @property
