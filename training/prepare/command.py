@@ -13,6 +13,7 @@ from training.errors import DataError
 from training.prepare.bags import BagOptions
 from training.prepare.format import INDEX_FILE, claim_output, write_atomically
 from training.prepare.frames import FrameStream, PrepareOptions
+from training.prepare.instances import Segmenter, write_instance_masks
 from training.prepare.progress import Outcome
 from training.prepare.recordings import INTERRUPTED, exit_code, prepare_recordings
 from training.prepare.shards import write_shards
@@ -46,6 +47,8 @@ def prepare(
     rate: float = 10.0,
     freiburg: Literal[1, 2, 3] = 1,
     stereo: bool = False,
+    instances: bool = False,
+    instances_weights: Path | None = None,
     image_topic: str | None = None,
     camera_info_topic: str | None = None,
     motion_topic: str | None = None,
@@ -82,6 +85,8 @@ def prepare(
         rate: frames a second of folders without stamps.
         freiburg: the Kinect that recorded a TUM sequence.
         stereo: also keep what the other camera of a rectified pair saw (KITTI), as a further source to train with.
+        instances: also write masks of persons, vehicles and animals, by Mask R-CNN; masks that are there are kept.
+        instances_weights: file of its weights, where they cannot be downloaded.
         image_topic: images of a bag; by default the only one.
         camera_info_topic: by default the one beside the image topic.
         motion_topic: odometry or twist, for speed.
@@ -111,9 +116,12 @@ def prepare(
         raise DataError(f"nothing to prepare: all sequences are of Eigen's test drives ({excluded})")
     _check_names(streams)
     claim_output(output, options)
+    segmenter = _mask_rcnn(instances_weights) if instances else None  # without weights, nothing is begun
     _report(opened, output)
     try:
         outcomes = prepare_recordings(streams, output, options, jobs, ray)
+        if segmenter is not None:
+            print(f"{output}: {write_instance_masks(output, segmenter)} instance masks written")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here")
         return INTERRUPTED
@@ -127,6 +135,12 @@ def prepare(
 def main(arguments: Sequence[str]) -> int:
     """Command-line entry."""
     return run_function(prepare, arguments, operand="sources")
+
+
+def _mask_rcnn(weights: Path | None) -> Segmenter:
+    from training.prepare.mask_rcnn import MaskRcnn  # torch and torchvision take seconds to import
+
+    return MaskRcnn(weights)
 
 
 def _check_names(streams: Sequence[FrameStream]) -> None:
