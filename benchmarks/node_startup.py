@@ -58,7 +58,7 @@ def main() -> int:
 def start(arguments: argparse.Namespace) -> tuple[float, ...]:
     """Seconds of each of `STAGES` of one start."""
     began = time.time()
-    subprocess.run([sys.executable, "-c", "import depth_node.node_main"], cwd=REPOSITORY, check=True)
+    subprocess.run([sys.executable, "-c", "import depth_node.node"], cwd=REPOSITORY, check=True)
     imported = time.time()
     with isolated_peer() as peer, tempfile.TemporaryFile("w+") as log:
         arrivals = Arrivals(("depth/image",))

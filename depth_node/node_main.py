@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -16,7 +17,6 @@ from rclpy.utilities import remove_ros_args
 
 from depth_node.errors import ParameterError
 from depth_node.memory import keep_freed_memory
-from depth_node.node import DepthNode
 from depth_node.transport import use_shipped_fastdds_profile
 
 SIGNAL_PERIOD_S = 0.1  # Python sees a signal only between two waits of the executor
@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="Parameters: --ros-args -p NAME:=VALUE. Topics: --ros-args -r image:=TOPIC -r camera_info:=TOPIC.",
     )
     parser.parse_args(remove_ros_args(arguments))
+    # Read once, when numpy is loaded: threads for small matrices would only get in the way of the inference's.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from depth_node.node import DepthNode
+
     is_stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: is_stopped.set())
