@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from depth_node.scale import ScaleEstimate
 from depth_node.statistics import Percentiles, Snapshot
 
 TASK = "depth"
@@ -23,7 +24,7 @@ class NodeStatus:
     their way here; each empty where it is not so.
     lost_share: of the recent images, the share that was lost before it came here, 0 to 1.
     intrinsics: what is known of them, by key; intrinsics_warning: why those in use are not to be trusted, if so.
-    scale_source, scale_factor: of the last result, see `DepthFrame`; the source is empty before it.
+    scale: of the last result; None before it. odometry_silence: why no odometry comes in that it should be made of.
     The rest is empty while no model is loaded.
     """
 
@@ -40,8 +41,8 @@ class NodeStatus:
     precision: str = ""
     intrinsics: Mapping[str, str] = field(default_factory=dict)
     intrinsics_warning: str = ""
-    scale_source: str = ""
-    scale_factor: float = 1.0
+    scale: ScaleEstimate | None = None
+    odometry_silence: str = ""
 
 
 def diagnostic_status(status: NodeStatus, statistics: Snapshot) -> DiagnosticStatus:
@@ -64,8 +65,12 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
         warnings.append(statistics.last_error)
     reasons = (status.silence, status.input_loss, status.intrinsics_warning)
     warnings += [reason for reason in reasons if reason]
-    if status.scale_source == "unknown":
-        warnings.append("the scale is unknown: depth is metres times an unknown factor (see scale.mode)")
+    if status.odometry_silence:
+        warnings.append(status.odometry_silence)
+    if status.scale is not None and not status.scale.is_known:
+        warnings.append(f"depth is up to scale, not in metres: {status.scale.reason} (see scale.mode)")
+    elif status.scale is not None and status.scale.warning:
+        warnings.append(status.scale.warning)
     if warnings:
         return DiagnosticStatus.WARN, "; ".join(warnings)
     if not statistics.is_wanted:
@@ -84,8 +89,7 @@ def _values(status: NodeStatus, statistics: Snapshot) -> dict[str, str]:
         "precision": status.precision,
         "intrinsics_source": "",
         **status.intrinsics,
-        "scale_source": status.scale_source,
-        "scale_factor": f"{status.scale_factor:.4g}",
+        **_scale_values(status.scale),
         "frames_in": str(statistics.frames_in),
         "frames_published": str(statistics.frames_published),
         "frames_dropped": str(statistics.frames_dropped),
@@ -107,6 +111,17 @@ def _values(status: NodeStatus, statistics: Snapshot) -> dict[str, str]:
     values["last_error"] = statistics.last_error
     values["last_error_age_s"] = f"{statistics.seconds_since_error:.1f}" if statistics.last_error else ""
     return values
+
+
+def _scale_values(scale: ScaleEstimate | None) -> dict[str, str]:
+    if scale is None:
+        return {"scale_source": "", "scale_factor": "1"}
+    return {
+        "scale_source": scale.source,
+        "scale_factor": f"{scale.factor:.4g}",
+        "scale_relative_sigma": f"{scale.relative_sigma:.4f}",
+        "scale_reason": scale.reason,
+    }
 
 
 def _milliseconds(name: str, duration: Percentiles) -> dict[str, str]:

@@ -16,6 +16,7 @@ from depth_node.frames import DepthFrame, Frame, stamp_ns
 from depth_node.images import rgb_from_compressed, rgb_from_image
 from depth_node.inputs import Inputs, is_rectified_topic
 from depth_node.online_intrinsics import OnlineIntrinsics
+from depth_node.online_scale import OnlineScale
 from depth_node.outputs import Outputs, limit_range
 from depth_node.parameters import Settings
 from depth_node.pipeline import DepthOptions, DepthPipeline
@@ -34,14 +35,6 @@ class ReceivedImage:
     received: float
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What the scale of the current results rests on: see `DepthFrame`; empty before the first."""
-
-    scale: str = ""
-    scale_factor: float = 1.0
-
-
 class FrameHandler:
     """Handles the images of one active phase of the node; never raises, whatever the image.
 
@@ -55,6 +48,7 @@ class FrameHandler:
         pipeline: DepthPipeline,
         outputs: Outputs,
         intrinsics: OnlineIntrinsics,
+        scale: OnlineScale,
         views: ViewThread,
         statistics: Statistics,
         settings: Settings,
@@ -63,17 +57,16 @@ class FrameHandler:
         self.settings = settings
         self.camera_info: CameraInfo | None = None
         self.take_snapshot: TakeSnapshot | None = None
-        self.sources = Sources()
         self._node = node
         self._pipeline = pipeline
         self._outputs = outputs
         self._intrinsics = intrinsics
+        self._scale = scale
         self._views = views
         self._statistics = statistics
         self._is_rectified_topic = is_rectified_topic(inputs.image_topic)
         self._image_size: tuple[int, int] | None = None
         self._frame_id: str | None = None
-        self._announced: set[str] = set()
 
     def handle(self, image: ReceivedImage) -> None:
         """Publish what somebody wants of this image. Faults are counted, and logged once per kind."""
@@ -99,7 +92,8 @@ class FrameHandler:
             self._node.get_logger().error(f"{message} (others of this kind are only counted, see /diagnostics)")
 
     def _process(self, image: ReceivedImage) -> None:
-        if self.take_snapshot is None and not (self._outputs.is_wanted() or self._intrinsics.is_wanted()):
+        listeners = (self._outputs, self._intrinsics, self._scale)
+        if self.take_snapshot is None and not any(listener.is_wanted() for listener in listeners):
             self._statistics.frame_unwanted()
             return
         clock, message, settings = self._statistics.clock, image.message, self.settings
@@ -117,10 +111,11 @@ class FrameHandler:
         selected = self._intrinsics.camera_of(calibrated, width, height, frame.stamp_ns)
         result = self._pipeline.process(frame, selected.camera, selected.source)
         limit_range(result.depth, settings.min_range, settings.max_range)
-        self._announce(result)
+        self._scale.announce(result.scale)
 
         publishing = self._outputs.publish(result, header, settings, self.report)
         self._intrinsics.publish(header, width, height)
+        self._scale.publish(result.scale, header)
         before = {"wait": started - image.received, "decode": decoded - started}
         self._statistics.frame_published(image.received, {**before, **result.seconds, **publishing})
         take_snapshot, self.take_snapshot = self.take_snapshot, None
@@ -156,26 +151,6 @@ class FrameHandler:
             frames = f"'{self._frame_id}' to '{frame_id}'"
             self.report("frame_id", f"the images changed from frame {frames} in mid-stream; going on with these")
         self._image_size, self._frame_id = size, frame_id
-
-    def _announce(self, result: DepthFrame) -> None:
-        """Log where the scale comes from, once each."""
-        self.sources = Sources(result.scale_source, result.scale_factor)
-        source, is_good, sentence = _scale(result)
-        if source not in self._announced:
-            self._announced.add(source)
-            logger = self._node.get_logger()
-            # Two lines: rclpy refuses a severity that changes within one.
-            if is_good:
-                logger.info(sentence)
-            else:
-                logger.warning(sentence)
-
-
-def _scale(result: DepthFrame) -> tuple[str, bool, str]:
-    source = result.scale_source
-    if source == "unknown":
-        return "scale unknown", False, "the scale of depth is unknown: not metres, but metres times an unknown factor"
-    return f"scale {source}", True, f"metric scale from {source}: the model's depth times {result.scale_factor:.3f}"
 
 
 def depth_options(settings: Settings) -> DepthOptions:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from depth_node.camera import PinholeCamera
+    from depth_node.scale import ScaleEstimate
 
 
 def stamp_ns(stamped: Any) -> int:
@@ -56,8 +57,7 @@ class DepthFrame:
     depth: float32 [H, W] metres along z (REP 118), NaN where invalid (REP 117), same size as `frame.rgb`.
     camera: the camera of both, at that resolution.
     intrinsics_source: `camera_info`, `learned` or `prior`.
-    scale_source: `model`, `fixed` or `camera_height`; `unknown` where depth is metres times an unknown factor.
-    scale_factor: what the model's depth was multiplied by.
+    scale: what the model's depth was multiplied by, and where that is from.
     confidence: float32 [H, W] in 0..1, of models that give one.
     seconds: time spent per stage, such as `resize`, `inference`, `depth`.
     """
@@ -66,7 +66,6 @@ class DepthFrame:
     depth: NDArray[np.float32]
     camera: PinholeCamera
     intrinsics_source: str
-    scale_source: str = "model"
-    scale_factor: float = 1.0
+    scale: ScaleEstimate
     confidence: NDArray[np.float32] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

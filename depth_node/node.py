@@ -24,6 +24,7 @@ from depth_node.input_stream import HEAVY_LOSS
 from depth_node.inputs import Inputs
 from depth_node.model import read_model
 from depth_node.online_intrinsics import OnlineIntrinsics, load_motion_observer
+from depth_node.online_scale import OnlineScale
 from depth_node.outputs import Outputs
 from depth_node.pipeline import DepthPipeline
 from depth_node.rate_limit import RateLimiter
@@ -66,6 +67,7 @@ class DepthNode(LifecycleNode):
         # Configured: a pipeline, its outputs, and what is learned from it.
         self._pipeline: DepthPipeline | None = None
         self._intrinsics: OnlineIntrinsics | None = None
+        self._scale: OnlineScale | None = None
         self._outputs: Outputs | None = None
         self._active: _Active | None = None
 
@@ -105,6 +107,7 @@ class DepthNode(LifecycleNode):
         self._failure = ""
         self._pipeline = pipeline
         self._intrinsics = OnlineIntrinsics(self, model.spec.intrinsics_prior, motion, settings)
+        self._scale = OnlineScale(self, pipeline.visual_odometry, settings)
         self._outputs = Outputs(self, model.spec.has_confidence, settings.scan_enabled)
         self.get_logger().info(f"model {model.path} on {backend.name}, {backend.device}, {backend.precision}")
         return super().on_configure(state)
@@ -164,11 +167,21 @@ class DepthNode(LifecycleNode):
         assert self._pipeline is not None
         assert self._outputs is not None
         assert self._intrinsics is not None
+        assert self._scale is not None
         inputs = Inputs(self, self._settings.image_transport, self._receive_image, self._receive_camera_info)
-        views = ViewThread([self._intrinsics], self._report)
+        views = ViewThread([self._intrinsics, self._scale], self._report)
         handler = FrameHandler(
-            self, self._pipeline, self._outputs, self._intrinsics, views, self._statistics, self._settings, inputs
+            self,
+            self._pipeline,
+            self._outputs,
+            self._intrinsics,
+            self._scale,
+            views,
+            self._statistics,
+            self._settings,
+            inputs,
         )
+        self._scale.listen(True)
         self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"), views)
 
     def _stop_work(self, reason: str) -> None:
@@ -176,6 +189,8 @@ class DepthNode(LifecycleNode):
         self._silent_periods = 0
         if self._active is not None:
             self._active.inputs.destroy()
+            if self._scale is not None:
+                self._scale.listen(False)
             if self._active.worker.stop():
                 self._statistics.frame_dropped()
             self._active.views.stop()
@@ -188,7 +203,9 @@ class DepthNode(LifecycleNode):
             self._pipeline.backend.close()
         if self._intrinsics is not None:
             self._intrinsics.destroy()
-        self._outputs = self._pipeline = self._intrinsics = None
+        if self._scale is not None:
+            self._scale.destroy()
+        self._outputs = self._pipeline = self._intrinsics = self._scale = None
 
     # Topics
 
@@ -259,7 +276,7 @@ class DepthNode(LifecycleNode):
                 precision=backend.precision,
             )
         if self._active is not None:
-            sources, share = self._active.handler.sources, self._active.inputs.lost_share
+            share = self._active.inputs.lost_share
             status = replace(
                 status,
                 silence=self._silence() if statistics.input_hz == 0 else "",
@@ -267,8 +284,8 @@ class DepthNode(LifecycleNode):
                 input_loss=f"{share:.0%} of the recent images were lost" if share > HEAVY_LOSS else "",
                 intrinsics=self._intrinsics.facts() if self._intrinsics else {},
                 intrinsics_warning=self._intrinsics.warning if self._intrinsics else "",
-                scale_source=sources.scale,
-                scale_factor=sources.scale_factor,
+                scale=self._scale.estimate if self._scale else None,
+                odometry_silence=self._scale.silence() if self._scale else "",
             )
         return diagnostic_status(status, statistics)
 
@@ -296,3 +313,5 @@ class DepthNode(LifecycleNode):
             self._active.handler.settings = self._settings
         if self._intrinsics is not None:
             self._intrinsics.settings = self._settings
+        if self._scale is not None:
+            self._scale.apply(self._settings)

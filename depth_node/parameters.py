@@ -29,6 +29,7 @@ GROUPS = ("intrinsics", "scale", "depth", "cloud", "color", "scan", "snapshot")
 IMAGE_TRANSPORTS = ("raw", "compressed")
 RECTIFY = ("auto", "off", "done")
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
+ODOMETRY_TYPES = ("nav_msgs/Odometry", "geometry_msgs/TwistStamped", "geometry_msgs/TwistWithCovarianceStamped")
 
 # Pairs of parameters whose first must be less than its second.
 _ORDERED = (
@@ -171,7 +172,8 @@ class Settings:
     )
     scale_mode: str = _row(
         "model",
-        "Metric scale: as the model gives it, times scale.factor (fixed), or from the ground and scale.camera_height.",
+        "Metric scale: as the model gives it; scale.factor (fixed); from the ground and scale.camera_height; from the "
+        "images against odometry, on the topic odom; auto: the surer of these two, or else the model's.",
         choices=SCALE_MODES,
     )
     scale_factor: float = _row(
@@ -179,10 +181,15 @@ class Settings:
     )
     scale_camera_height: float = _row(
         0.0,
-        "Of the camera above the ground; 0 is unknown. Needed by scale.mode camera_height.",
+        "Of the camera above the ground; 0 is unknown. Needed by scale.mode camera_height, of use to auto.",
         unit="m",
         minimum=0.0,
         maximum=1000.0,
+    )
+    scale_odometry_type: str = _row(
+        "nav_msgs/Odometry",
+        "What comes on the topic odom: poses, or velocities (wheel speed), with the stamps of the images' clock.",
+        choices=ODOMETRY_TYPES,
     )
     depth_encoding: str = _row(
         "32FC1", "Of depth/image: metres with NaN, or 16UC1 millimetres with 0 (REP 118).", choices=DEPTH_ENCODINGS

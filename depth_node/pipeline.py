@@ -16,7 +16,7 @@ from depth_node.frames import DepthFrame, Frame, NetworkView
 from depth_node.images import message_array
 from depth_node.model import ModelFile, ModelSpec
 from depth_node.rectification import Rectification
-from depth_node.scale import ScaleSource, create_scale_source
+from depth_node.scale import ScaleSource, VisualOdometryScale, create_scale_source
 from depth_node.sky import SKY_MIN_DEPTH, invalidate_sky, sky_mask
 
 # What part of the image's width and height the outputs have; `model` is the size of the network's input.
@@ -59,12 +59,14 @@ class DepthPipeline:
     """Depth of single frames through one model. One thread at a time; buffers are reused between calls.
 
     options: may be replaced at any time; the next frame is processed with them.
+    visual_odometry: what the scale modes `odometry` and `auto` ask; fed, in another thread, by who hears odometry.
     """
 
     def __init__(self, model: ModelFile, backend: Backend, options: DepthOptions | None = None) -> None:
         self.model = model
         self.backend = backend
         self.options = options or DepthOptions()
+        self.visual_odometry = VisualOdometryScale()
         self._scale: tuple[tuple[str, float, float], ScaleSource] | None = None
         self._seen: _Seen | None = None
         self._image = np.empty((1, model.spec.input_height, model.spec.input_width, 3), np.uint8)
@@ -116,12 +118,11 @@ class DepthPipeline:
             depth *= np.float32(scale.factor)
         stopwatch.lap("depth")
         if options.remove_sky:
-            is_metric = scale.source != "unknown"
-            invalidate_sky(depth, sky_mask(self._image[0], depth, SKY_MIN_DEPTH if is_metric else None))
+            invalidate_sky(depth, sky_mask(self._image[0], depth, SKY_MIN_DEPTH if scale.is_known else None))
             stopwatch.lap("sky")
         image = self._output_image(rgb, *size)
         registered = frame if image is frame.rgb else replace(frame, rgb=image)
-        return DepthFrame(registered, depth, pinhole, source, scale.source, scale.factor, confidence, stopwatch.seconds)
+        return DepthFrame(registered, depth, pinhole, source, scale, confidence, stopwatch.seconds)
 
     def view(self) -> NetworkView:
         """What the network saw of the last frame; its arrays are the caller's. There must have been one."""
@@ -144,7 +145,8 @@ class DepthPipeline:
         if self._scale is None or self._scale[0] != wanted:
             mode, factor, height = wanted
             metric = self.model.spec.metric
-            self._scale = wanted, create_scale_source(mode, metric=metric, factor=factor, camera_height=height)
+            source = create_scale_source(mode, self.visual_odometry, metric=metric, factor=factor, camera_height=height)
+            self._scale = wanted, source
         return self._scale[1]
 
     def _output_camera(self, camera: PinholeCamera, resolution: str) -> PinholeCamera:

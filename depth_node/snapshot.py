@@ -92,8 +92,8 @@ def _write_files(result: DepthFrame, folder: Path, facts: Mapping[str, str]) -> 
         "stamp": _stamp(result.frame.stamp_ns),
         "frame_id": frame_id,
         "intrinsics_source": result.intrinsics_source,
-        "scale_source": result.scale_source,
-        "scale_factor": float(result.scale_factor),
+        "scale_source": result.scale.source,
+        "scale_factor": float(result.scale.factor),
         "valid_fraction": round(float(valid.mean()), 4),
         "files": files,
     }

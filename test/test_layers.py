@@ -31,6 +31,7 @@ MAY_IMPORT_ROS = {
     "ros_logging.py",
     "frame_handler.py",
     "online_intrinsics.py",
+    "online_scale.py",
     "outputs.py",
     "ros_parameters.py",
     "clouds.py",

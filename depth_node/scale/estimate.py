@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
 
-SCALE_MODES = ("model", "fixed", "camera_height")
+SCALE_MODES = ("model", "fixed", "camera_height", "odometry", "auto")
 UNKNOWN = "unknown"
 
 
@@ -23,12 +23,14 @@ class ScaleEstimate:
     relative_sigma: standard deviation of what the factor is off by for a single frame, in parts of it; NaN where
         nothing is known about it.
     reason: why it is this source, or why the scale is unknown; a clause without a full stop.
+    warning: why it may be wrong all the same; empty where nothing says so.
     """
 
     factor: float
     source: str
     relative_sigma: float = math.nan
     reason: str = ""
+    warning: str = ""
 
     @property
     def is_known(self) -> bool:
@@ -63,4 +65,4 @@ def model_scale(is_metric: bool) -> ConstantScale:
     """The scale of the model itself, which it has or has not; how right it is for this camera nobody knows."""
     if is_metric:
         return ConstantScale(ScaleEstimate(1.0, "model", reason="the model is metric"))
-    return ConstantScale(unknown_scale("the model's depth is up to scale"))
+    return ConstantScale(unknown_scale("the model knows no scale"))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 KEPT_S = 10.0
+RECENT_S = 0.1
 
 # Between two messages farther apart nobody knows how the vehicle went; farther back than that is a new recording.
 MAX_GAP_S = 0.5
@@ -88,6 +89,14 @@ class OdometryBuffer:
             rotation=float(np.linalg.norm(turn)),
             seconds=(to_ns - from_ns) * 1e-9,
         )
+
+    def recent(self, stamp_ns: int) -> OdometryMotion | None:
+        """How the vehicle moves at this stamp, or shortly before if its odometry has not come yet; None if unknown."""
+        with self._lock:
+            newest = self._stamps[-1] if self._stamps else 0
+        to_ns = min(stamp_ns, newest)
+        from_ns = to_ns - int(RECENT_S * 1e9)
+        return self.motion(from_ns, to_ns) if stamp_ns - to_ns <= MAX_GAP_S * 1e9 else None
 
     @property
     def newest_ns(self) -> int | None:

@@ -9,6 +9,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from depth_node.diagnostics import RECENT_ERROR_S, NodeStatus, diagnostic_status
+from depth_node.scale import ScaleEstimate, unknown_scale
 from depth_node.statistics import Percentiles, Snapshot
 
 ACTIVE = NodeStatus(
@@ -19,8 +20,7 @@ ACTIVE = NodeStatus(
     device="CPU (some processor)",
     precision="bf16",
     intrinsics={"intrinsics_source": "camera_info", "intrinsics_generation": "1"},
-    scale_source="camera_height",
-    scale_factor=1.23456,
+    scale=ScaleEstimate(1.23456, "camera_height", 0.0512, "ground in 30 of 31 frames"),
     lost_share=0.0631,
 )
 RUNNING = Snapshot(
@@ -65,6 +65,8 @@ def test_keys_and_values() -> None:
         "intrinsics_generation": "1",
         "scale_source": "camera_height",
         "scale_factor": "1.235",
+        "scale_relative_sigma": "0.0512",
+        "scale_reason": "ground in 30 of 31 frames",
         "frames_in": "100",
         "frames_published": "90",
         "frames_dropped": "8",
@@ -98,8 +100,13 @@ def test_keys_and_values() -> None:
         ({}, {"seconds_since_error": RECENT_ERROR_S + 1}, DiagnosticStatus.OK, "depth at"),
         ({"silence": "nobody publishes /image"}, {"input_hz": 0.0}, DiagnosticStatus.WARN, "nobody publishes /image"),
         ({"input_loss": "a third of the images is lost"}, {}, DiagnosticStatus.WARN, "a third of the images is lost"),
-        ({"scale_source": "unknown"}, {}, DiagnosticStatus.WARN, "the scale is unknown"),
-        ({"intrinsics": {}, "scale_source": ""}, {"output_hz": 0.0}, DiagnosticStatus.OK, "depth at 0.0 Hz"),
+        (
+            {"scale": unknown_scale("no odometry")},
+            {},
+            DiagnosticStatus.WARN,
+            "depth is up to scale, not in metres: no odometry",
+        ),
+        ({"intrinsics": {}, "scale": None}, {"output_hz": 0.0}, DiagnosticStatus.OK, "depth at 0.0 Hz"),
         (
             {"enabled": False, "intrinsics_warning": "no usable camera_info"},
             {},
@@ -119,7 +126,9 @@ def test_level_and_sentence(status: dict[str, Any], statistics: dict[str, Any], 
 
 
 def test_every_reason_to_warn_is_said() -> None:
-    status = replace(ACTIVE, intrinsics_warning="no usable camera_info", scale_source="unknown", input_loss="lost")
+    status = replace(
+        ACTIVE, intrinsics_warning="no usable camera_info", scale=unknown_scale("no odometry"), input_loss="lost"
+    )
     entry = diagnostic_status(status, replace(RUNNING, last_error="step of 3 bytes", seconds_since_error=1.0))
     assert entry.message.startswith("step of 3 bytes; lost; no usable camera_info")
     assert entry.message.endswith("(see scale.mode)")

@@ -20,6 +20,7 @@ from depth_node.frame_handler import FrameHandler, ReceivedImage
 from depth_node.frames import DepthFrame
 from depth_node.model import read_model
 from depth_node.online_intrinsics import OnlineIntrinsics
+from depth_node.online_scale import OnlineScale
 from depth_node.outputs import limit_range
 from depth_node.parameters import Settings
 from depth_node.pipeline import DepthPipeline
@@ -37,7 +38,7 @@ class RecordingNode:
     def resolve_topic_name(self, name: str, *, only_expand: bool = False) -> str:
         return f"/robot/{name}"
 
-    def create_lifecycle_publisher(self, *_: Any) -> Any:
+    def create_lifecycle_publisher(self, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(get_subscription_count=lambda: 0)
 
     def get_logger(self) -> Any:
@@ -75,8 +76,9 @@ class Setting:
         inputs: Any = SimpleNamespace(image_topic=image_topic)
         self.intrinsics = OnlineIntrinsics(node, checked.spec.intrinsics_prior, None, Settings())
         views = ViewThread([], lambda kind, message: None)
+        scale = OnlineScale(node, self.pipeline.visual_odometry, Settings())
         self.handler = FrameHandler(
-            node, self.pipeline, outputs, self.intrinsics, views, self.statistics, Settings(), inputs
+            node, self.pipeline, outputs, self.intrinsics, scale, views, self.statistics, Settings(), inputs
         )
 
     def handle(self, message: Any) -> None:

@@ -40,7 +40,7 @@ def test_failed_configuration_can_be_tried_again(
         client.wait_until_active()
         client.subscribe("depth/image")
         client.send_until_answered("depth/image", lambda: grey_image(client.header()))
-        assert process.log.count("the scale of depth is unknown") == 1
+        assert process.log.count("depth is up to scale") == 1
 
         assert client.transition(Transition.TRANSITION_DEACTIVATE)
         published = int(client.diagnostic_values()["frames_published"])

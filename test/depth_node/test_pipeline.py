@@ -211,23 +211,23 @@ def test_scale_from_the_camera_height(pipeline: DepthPipeline) -> None:
     image = np.repeat(grey.round().astype(np.uint8)[:, None, None], 640, axis=1).repeat(3, axis=2)
     pipeline.options = DepthOptions(scale_mode="camera_height", camera_height=1.5)
     first = pipeline.process(Frame(0, "camera", image), camera)
-    assert (first.scale_source, first.scale_factor) == ("unknown", 1.0)
+    assert (first.scale.source, first.scale.factor) == ("unknown", 1.0)
     for _ in range(10):
         result = pipeline.process(Frame(0, "camera", image), camera)
-    assert result.scale_source == "camera_height"
-    assert result.scale_factor == pytest.approx(1.5, rel=0.02)
-    np.testing.assert_allclose(result.depth, first.depth * result.scale_factor, rtol=1e-5)
+    assert result.scale.source == "camera_height"
+    assert result.scale.factor == pytest.approx(1.5, rel=0.02)
+    np.testing.assert_allclose(result.depth, first.depth * result.scale.factor, rtol=1e-5)
     pipeline.options = DepthOptions(scale_mode="fixed", scale_factor=0.5)
     result = pipeline.process(Frame(0, "camera", image), camera)
-    assert (result.scale_source, result.scale_factor) == ("fixed", 0.5)
+    assert (result.scale.source, result.scale.factor) == ("fixed", 0.5)
     np.testing.assert_allclose(result.depth, first.depth * 0.5, rtol=1e-5)
     pipeline.options = DepthOptions()
-    assert pipeline.process(Frame(0, "camera", image), camera).scale_source == "model"
+    assert pipeline.process(Frame(0, "camera", image), camera).scale.source == "model"
 
 
 def test_scale_of_a_model_that_is_not_metric_is_unknown(make_tiny_model: MakeModel, tmp_path: Path) -> None:
     pipeline = pipeline_of(make_tiny_model(tmp_path / "relative.onnx", metric=False))
-    assert pipeline.process(grey_frame(100), None).scale_source == "unknown"
+    assert pipeline.process(grey_frame(100), None).scale.source == "unknown"
 
 
 def test_far_sky_is_invalid_and_a_near_one_is_a_wall(make_tiny_model: MakeModel, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from depth_node.camera import PinholeCamera
 from depth_node.color import colorize
 from depth_node.errors import SnapshotError
 from depth_node.frames import DepthFrame, Frame
+from depth_node.scale import ScaleEstimate
 from depth_node.snapshot import save_snapshot
 
 CAMERA = PinholeCamera(40, 30, 50.0, 52.0, 19.3, 14.8)
@@ -32,7 +33,8 @@ def result() -> DepthFrame:
     depth = rng.uniform(0.5, 90, (30, 40)).astype(np.float32)
     depth[:5] = np.nan
     rgb = rng.integers(0, 256, (30, 40, 3), np.uint8)
-    return DepthFrame(Frame(STAMP_NS, "front/camera_optical", rgb), depth, CAMERA, "camera_info", scale_source="fixed")
+    frame = Frame(STAMP_NS, "front/camera_optical", rgb)
+    return DepthFrame(frame, depth, CAMERA, "camera_info", ScaleEstimate(1.25, "fixed"))
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -70,7 +72,7 @@ def test_cloud_has_the_valid_points_in_their_colours(result: DepthFrame, tmp_pat
 
 
 def test_facts_say_what_is_in_the_files(result: DepthFrame, tmp_path: Path) -> None:
-    folder = save_snapshot(replace(result, scale_factor=1.25), tmp_path, FACTS)
+    folder = save_snapshot(result, tmp_path, FACTS)
     facts = yaml.safe_load((folder / "facts.yaml").read_text())
     files = facts.pop("files")
     assert facts == {

@@ -1,0 +1,186 @@
+"""The node's side of metric scale: odometry comes in, the topic `scale` goes out, and what is said of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import TwistStamped, TwistWithCovarianceStamped, Vector3
+from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from std_msgs.msg import Header
+
+from depth_node.frames import NetworkView, stamp_ns
+from depth_node.parameters import Settings
+from depth_node.scale import ScaleEstimate, VisualOdometryScale
+from depth_node.scale.odometry_buffer import OdometryBuffer
+
+QUEUE = 5
+ODOMETRY_QUEUE = 50  # a second of wheel odometry
+TOPIC = "odom"
+MODES_WITH_ODOMETRY = ("odometry", "auto")
+
+
+class OnlineScale:
+    """Hears odometry while the scale is to be learned from it, and hands views on (a `ViewConsumer`).
+
+    estimate: of the last frame; None before it.
+    """
+
+    def __init__(self, node: LifecycleNode, source: VisualOdometryScale, settings: Settings) -> None:
+        self.estimate: ScaleEstimate | None = None
+        self._node = node
+        self._source = source
+        self._settings = settings
+        self._subscription: Subscription | None = None
+        self._is_listening = False
+        self._announced: set[str] = set()
+        self._publisher = node.create_lifecycle_publisher(
+            DiagnosticArray,
+            "scale",
+            QoSProfile(depth=QUEUE),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def destroy(self) -> None:
+        """Take the publisher away."""
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    # In the executor's thread
+
+    def listen(self, is_listening: bool) -> None:
+        """Hear odometry from now on, where the settings ask for it, or no more."""
+        self.estimate = None
+        self._is_listening = is_listening
+        self.apply(self._settings)
+
+    def apply(self, settings: Settings) -> None:
+        """Other settings."""
+        is_wanted = self._is_listening and settings.scale_mode in MODES_WITH_ODOMETRY
+        is_other = settings.scale_odometry_type != self._settings.scale_odometry_type
+        if self._subscription is not None and (is_other or not is_wanted):
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+            self._source.odometry.clear()
+        if self._subscription is None and is_wanted:
+            message_type = _MESSAGE_TYPES[settings.scale_odometry_type]
+            qos = QoSProfile(depth=ODOMETRY_QUEUE, reliability=ReliabilityPolicy.BEST_EFFORT)
+            self._subscription = self._node.create_subscription(
+                message_type,
+                TOPIC,
+                self._receive,
+                qos,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        self._settings = settings
+
+    def _receive(self, message: Any) -> None:
+        add_odometry(self._source.odometry, message)
+
+    def silence(self) -> str:
+        """Why there is no odometry, where the scale depends on it: most often a topic's name or type. Else empty."""
+        is_needed = self._settings.scale_mode == "odometry"
+        if self._subscription is None or not is_needed or self._source.odometry.newest_ns is not None:
+            return ""
+        topic, expected = self._subscription.topic_name, self._settings.scale_odometry_type
+        types = {info.topic_type.replace("/msg/", "/") for info in self._node.get_publishers_info_by_topic(topic)}
+        if not types:
+            return f"nobody publishes odometry on {topic}"
+        if expected not in types:
+            found = " and ".join(sorted(types))
+            return f"odometry on {topic} is of type {found}, not {expected}: set scale.odometry_type"
+        return f"no odometry comes in on {topic}"
+
+    # In the depth worker
+
+    def is_wanted(self) -> bool:
+        """Whether anybody listens to the scale."""
+        return bool(self._publisher.get_subscription_count() > 0)
+
+    def announce(self, estimate: ScaleEstimate) -> None:
+        """The scale of a frame; logged where it is of a source that was not, before."""
+        self.estimate = estimate
+        if estimate.source in self._announced:
+            return
+        self._announced.add(estimate.source)
+        logger = self._node.get_logger()
+        # Two lines: rclpy refuses a severity that changes within one.
+        if estimate.is_known:
+            logger.info(f"metric scale from {estimate.source}: the model's depth times {estimate.factor:.3f}")
+        else:
+            logger.warning(f"depth is up to scale, not in metres: {estimate.reason} (see scale.mode)")
+
+    def publish(self, estimate: ScaleEstimate, header: Header) -> None:
+        """The scale of a frame, with the header of its image."""
+        if self.is_wanted():
+            name = f"{self._node.get_fully_qualified_name()}: scale"
+            self._publisher.publish(DiagnosticArray(header=header, status=[scale_status(estimate, name)]))
+
+    def needs_views(self) -> bool:
+        """Whether there is odometry to compare images with."""
+        return self._settings.scale_mode in MODES_WITH_ODOMETRY and self._source.odometry.newest_ns is not None
+
+    # In the thread of views
+
+    def add(self, view: NetworkView) -> None:
+        """Learn from a view."""
+        self._source.add(view.image, view.inverse_depth, view.camera, view.stamp_ns)
+
+
+def scale_status(estimate: ScaleEstimate, name: str) -> DiagnosticStatus:
+    """What the topic `scale` says: a warning, and a factor of 1, as long as depth is up to scale."""
+    is_good = estimate.is_known and not estimate.warning
+    sigma = estimate.relative_sigma
+    if estimate.is_known:
+        message = estimate.warning or f"metric, from {estimate.source}"
+    else:
+        message = f"up to scale: {estimate.reason}"
+    values = {
+        "factor": f"{estimate.factor:.6g}",
+        "relative_sigma": f"{sigma:.4f}",
+        "source": estimate.source,
+        "reason": estimate.reason,
+    }
+    return DiagnosticStatus(
+        level=DiagnosticStatus.OK if is_good else DiagnosticStatus.WARN,
+        name=name,
+        message=message,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def add_odometry(buffer: OdometryBuffer, message: Odometry | TwistStamped | TwistWithCovarianceStamped) -> None:
+    """Poses of nav_msgs/Odometry, velocities of the others, into a buffer."""
+    stamp = stamp_ns(message)
+    if isinstance(message, Odometry):
+        position, orientation = message.pose.pose.position, message.pose.pose.orientation
+        buffer.add_pose(stamp, np.array([position.x, position.y, position.z]), rotation_matrix(orientation))
+        return
+    twist = message.twist.twist if isinstance(message, TwistWithCovarianceStamped) else message.twist
+    buffer.add_velocity(stamp, _vector(twist.linear), _vector(twist.angular))
+
+
+def rotation_matrix(quaternion: Any) -> NDArray[np.float64]:
+    """Rotation [3, 3] of a geometry_msgs/Quaternion; of one that is all zeros, as of who has no heading, none."""
+    axis = _vector(quaternion)
+    sine = float(np.linalg.norm(axis))
+    angle = 2 * np.arctan2(sine, quaternion.w)
+    rotation, _ = cv2.Rodrigues(axis * (angle / sine if sine > 0 else 0.0))
+    return np.asarray(rotation, np.float64)
+
+
+def _vector(vector: Vector3) -> NDArray[np.float64]:
+    return np.array([vector.x, vector.y, vector.z])
+
+
+_MESSAGE_TYPES: dict[str, type] = {
+    "nav_msgs/Odometry": Odometry,
+    "geometry_msgs/TwistStamped": TwistStamped,
+    "geometry_msgs/TwistWithCovarianceStamped": TwistWithCovarianceStamped,
+}
