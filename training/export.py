@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Literal
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from depth_node.model import ModelFile, write_model
 from depth_node.model_spec import ModelSpec
 from training.checkpoints import DepthNetworkCard, TrainedDepth, load_depth_network
 from training.command_line import run_function
-from training.errors import ExportError
+from training.export_motion import export_motion
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
-
-OPSET = 17  # the newest that TensorRT 8.6 reads; torch's TorchScript exporter still writes it
-SMALLEST_HALF_TENSOR = 1024  # elements; biases and batch norms stay in float32
-TOLERANCE = 1e-3  # largest relative deviation of the float32 graph from PyTorch
-HALF_TOLERANCE = 1e-2  # the same with weights rounded to float16
+from training.onnx_graphs import export_graph, random_images
+from training.pose_checkpoints import load_pose_network
 
 
 class ExportedDepth(nn.Module):
@@ -63,28 +53,9 @@ def export_depth(
     network = copy.deepcopy(trained.network)
     network.fix_input_size(card.width, card.height)
     module = ExportedDepth(network, card.min_depth, card.max_depth).eval()
-    model = _to_onnx(module, card)
-    _check_parity(module, model, card, TOLERANCE, "please report it, with the versions of torch and onnx")
-    if half_weights:
-        store_weights_as_half(model)
-        _check_parity(module, model, card, HALF_TOLERANCE, "export it with half_weights: false")
+    images = random_images(["image"], card.width, card.height)
+    model = export_graph(module, images, ["disparity"], half_weights=half_weights, relative_to="each")
     return write_model(model, _spec(card, dataset, license_, recipe), path)
-
-
-def store_weights_as_half(model: ModelProto) -> None:
-    """Replace large float32 initializers by float16 ones with a Cast, in place; backends fold the Cast on loading."""
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_HALF_TENSOR:
-            continue
-        name, stored = tensor.name, f"{tensor.name}.half"
-        with np.errstate(over="ignore"):  # infinite weights do not pass the check
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-        tensor.CopyFrom(numpy_helper.from_array(half, stored))
-        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def export(
@@ -94,11 +65,14 @@ def export(
     license: str = "unspecified",
     recipe: str = "unspecified",
     half_weights: bool = True,
+    kind: Literal["depth", "motion"] = "depth",
+    learned_camera: int = 0,
 ) -> int:
-    """Write the depth network of a checkpoint as one self-describing ONNX file that the node runs.
+    """Write a network of a checkpoint as one self-describing ONNX file that the node runs.
 
-    The file takes uint8 RGB frames and gives disparity in 1/m; normalisation is inside. Its output is compared with
-    PyTorch's before it is written. Look at it with `python -m depth_node inspect_model FILE`.
+    A depth model takes a uint8 RGB frame and gives disparity in 1/m; a motion model takes two and gives the motion
+    between them, and intrinsics. Normalisation is inside. The output is compared with PyTorch's before it is written.
+    Look at the file with `python -m depth_node inspect_model FILE`.
 
     Args:
         checkpoint: file written by `train`.
@@ -107,47 +81,25 @@ def export(
         license: licence of the weights, for the model's metadata.
         recipe: how it was trained, for the model's metadata.
         half_weights: store weights as float16, which halves the file.
+        kind: the depth network, or the pose network with the intrinsics that were learned with it.
+        learned_camera: for a motion model whose cameras were learned as one vector each: which one it has, counting
+            the entries of data.train from 0.
     """
-    trained = load_depth_network(checkpoint)
-    model = export_depth(trained, output, dataset, license, recipe, half_weights)
-    size = output.stat().st_size / 1e6
-    print(f"{output}: {trained.card.width}x{trained.card.height}, {size:.1f} MB, sha256 {model.checksum[:12]}")
+    if kind == "motion":
+        trained = load_pose_network(checkpoint)
+        checksum = export_motion(trained, output, dataset, license, recipe, half_weights, learned_camera).checksum
+        width, height = trained.width, trained.height
+    else:
+        depth = load_depth_network(checkpoint)
+        checksum = export_depth(depth, output, dataset, license, recipe, half_weights).checksum
+        width, height = depth.card.width, depth.card.height
+    print(f"{output}: {kind}, {width}x{height}, {output.stat().st_size / 1e6:.1f} MB, sha256 {checksum[:12]}")
     return 0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command-line entry."""
     return run_function(export, arguments)
-
-
-def _to_onnx(module: nn.Module, card: DepthNetworkCard) -> ModelProto:
-    image = torch.zeros((1, card.height, card.width, 3), dtype=torch.uint8)
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the TorchScript exporter announces its own retirement
-        file = Path(folder) / "depth.onnx"
-        torch.onnx.export(
-            module,
-            (image,),
-            file,
-            input_names=["image"],
-            output_names=["disparity"],
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        return onnx.load(file)
-
-
-def _check_parity(module: nn.Module, model: ModelProto, card: DepthNetworkCard, tolerance: float, advice: str) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (1, card.height, card.width, 3), np.uint8)
-    with torch.no_grad():
-        expected: NDArray[np.float32] = module(torch.from_numpy(image)).numpy()
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {"image": image})
-    deviation = float(np.max(np.abs(got - expected) / expected))
-    if not deviation <= tolerance:
-        raise ExportError(
-            f"the graph deviates from PyTorch by {deviation:.2g} (relative); expected at most {tolerance}: {advice}"
-        )
 
 
 def _spec(card: DepthNetworkCard, dataset: str, license_: str, recipe: str) -> ModelSpec:

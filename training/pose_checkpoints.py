@@ -41,6 +41,7 @@ class TrainedPose:
     """A pose network in evaluation mode, and the intrinsics that were learned with it.
 
     width, height: input size of the training. steps: optimiser steps it has seen. metric: translations are in metres.
+    prior: intrinsics of the training, normalised.
     """
 
     network: PoseNetwork
@@ -49,6 +50,7 @@ class TrainedPose:
     height: int
     steps: int
     metric: bool
+    prior: tuple[float, float, float, float]
 
 
 def write_pose_card(checkpoint: dict[str, Any], card: PoseNetworkCard) -> None:
@@ -81,7 +83,7 @@ def load_pose_network(path: Path) -> TrainedPose:
             f"{path} does not fit this version of the package ({error}): use the version that trained it"
         ) from error
     size = depth.card.width, depth.card.height
-    return TrainedPose(network.eval(), learned, *size, steps=depth.steps, metric=depth.card.metric)
+    return TrainedPose(network.eval(), learned, *size, depth.steps, depth.card.metric, depth.card.prior)
 
 
 def _read_card(content: dict[str, Any]) -> PoseNetworkCard:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from depth_node.backends import create_backend
 from depth_node.errors import ModelFileError
 from depth_node.model import read_model
-from training import cli, export
+from training import cli, onnx_graphs
 from training.checkpoints import TrainedDepth
 from training.errors import ExportError
 from training.export import ExportedDepth, export_depth
@@ -98,12 +99,12 @@ def test_a_changed_file_is_refused(files: dict[bool, Path], tmp_path: Path) -> N
 def test_a_graph_that_computes_something_else_is_not_written(
     tiny_depth: TrainedDepth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = export._to_onnx
+    genuine = onnx_graphs.trace
 
-    def of_other_range(module: ExportedDepth, card: object) -> onnx.ModelProto:
-        return genuine(ExportedDepth(module.network, min_depth=0.51, max_depth=100.0), tiny_depth.card)
+    def of_other_range(module: ExportedDepth, *arguments: Any) -> onnx.ModelProto:
+        return genuine(ExportedDepth(module.network, min_depth=0.51, max_depth=100.0), *arguments)
 
-    monkeypatch.setattr(export, "_to_onnx", of_other_range)
+    monkeypatch.setattr(onnx_graphs, "trace", of_other_range)
     with pytest.raises(ExportError, match=r"deviates from PyTorch by 0.0\d+ .*at most 0.001"):
         export_depth(tiny_depth, tmp_path / "model.onnx", "", "", "")
     assert not (tmp_path / "model.onnx").exists()
