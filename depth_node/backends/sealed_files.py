@@ -109,14 +109,18 @@ def _read_own(path: Path, limit: int) -> bytes:
         raise
     except OSError as error:
         raise SealError(f"cannot be opened ({error.strerror})") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
+        mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISREG(status.st_mode):
             raise SealError("is no regular file")
         if status.st_uid != os.getuid():
             raise SealError(f"belongs to user {status.st_uid}, expected {os.getuid()}")
-        if stat.S_IMODE(status.st_mode) & 0o022:
-            raise SealError(f"can be written by others (mode {stat.S_IMODE(status.st_mode):04o})")
+        if mode & 0o022:
+            raise SealError(f"can be written by others (mode {mode:04o})")
         if status.st_size > limit:
             raise SealError(f"has {status.st_size} bytes, expected at most {limit}")
-        return file.read(limit)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
