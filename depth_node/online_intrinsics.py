@@ -19,11 +19,10 @@ from depth_node.intrinsics.estimate import Intrinsics
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.selection import CameraSelector, SelectedCamera
 from depth_node.intrinsics.store import (
+    IntrinsicsStore,
     StoredIntrinsics,
     camera_name_of_topic,
     intrinsics_directory,
-    read_intrinsics,
-    write_intrinsics,
 )
 from depth_node.intrinsics.tracker import WRONG_SIGMAS, IntrinsicsTracker, TrackedIntrinsics, deviation
 from depth_node.model import read_motion_model
@@ -48,8 +47,8 @@ class OnlineIntrinsics:
         self.deviation: float | None = None
         self._node = node
         topic = image_topic(node.resolve_topic_name("image"), settings.image_transport)
-        self._camera_name = settings.intrinsics_camera_name or camera_name_of_topic(topic)
-        self._path = intrinsics_directory(settings.intrinsics_directory) / f"{self._camera_name}.yaml"
+        camera_name = settings.intrinsics_camera_name or camera_name_of_topic(topic)
+        self._store = IntrinsicsStore(intrinsics_directory(settings.intrinsics_directory), camera_name)
         self._camera_info_topic = camera_info_topic(node, topic)
         self._motion = motion
         self._tracker = IntrinsicsTracker(prior, self._load(), motion)
@@ -154,9 +153,9 @@ class OnlineIntrinsics:
         if tracked.estimate.state != "converged":
             raise DepthNodeError(f"the intrinsics are not known yet: {_state(tracked)}")
         stored = StoredIntrinsics(tracked.width, tracked.height, tracked.estimate)
-        write_intrinsics(stored, self._path, self._camera_name)
+        self._store.save(stored)
         self._tracker.stored = stored
-        return str(self._path)
+        return str(self._store.path)
 
     def facts(self) -> dict[str, str]:
         """What /diagnostics says of the intrinsics: keys that begin with `intrinsics_`; none before the first image."""
@@ -187,20 +186,20 @@ class OnlineIntrinsics:
             level=DiagnosticStatus.WARN if is_wrong else DiagnosticStatus.OK,
             name=f"{self._node.get_fully_qualified_name()}: intrinsics",
             message=self.warning if is_wrong else _state(tracked),
-            hardware_id=self._camera_name,
+            hardware_id=self._store.camera_name,
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
 
     def _load(self) -> StoredIntrinsics | None:
         logger = self._node.get_logger()
         try:
-            stored = read_intrinsics(self._path)
+            stored = self._store.load()
         except DepthNodeError as error:
             logger.warning(f"learned intrinsics are not loaded: {error}")
             return None
         if stored is not None:
             size, sigma = f"{stored.width}x{stored.height}", stored.estimate.relative_sigma
-            logger.info(f"learned intrinsics of {size} images are loaded from {self._path}: known to {sigma:.1%}")
+            logger.info(f"learned intrinsics of {size} images are loaded from {self._store.path}: known to {sigma:.1%}")
         return stored
 
     def _announce(self, selected: SelectedCamera) -> None:

@@ -33,12 +33,44 @@ class StoredIntrinsics:
     estimate: IntrinsicsEstimate
 
 
+class IntrinsicsStore:
+    """The file of one camera, in a folder that is the user's own."""
+
+    def __init__(self, directory: Path, camera_name: str) -> None:
+        self.camera_name = camera_name
+        self.path = directory / f"{camera_name}.yaml"
+
+    def load(self) -> StoredIntrinsics | None:
+        """What was saved; None if nothing was.
+
+        Raises:
+            CalibrationFileError: the file cannot be read, or says nothing of learned intrinsics.
+            DepthNodeError: others may write into the folder.
+        """
+        if not self.path.exists():
+            return None
+        owned_directory(self.path.parent)
+        return read_intrinsics(self.path)
+
+    def save(self, stored: StoredIntrinsics) -> None:
+        """Keep it. The folder is made if it is missing.
+
+        Raises:
+            CalibrationFileError: the file or the folder cannot be written.
+            DepthNodeError: others may write into the folder.
+        """
+        try:
+            owned_directory(self.path.parent)
+        except OSError as error:
+            raise CalibrationFileError(f"folder {self.path.parent} cannot be made: {error.strerror}") from error
+        write_intrinsics(stored, self.path, self.camera_name)
+
+
 def write_intrinsics(stored: StoredIntrinsics, path: Path, camera_name: str) -> None:
-    """Write a calibration file; one that is there is replaced in one step. Its folder is made if it is missing.
+    """Write a calibration file; one that is there is replaced in one step.
 
     Raises:
         CalibrationFileError: the file cannot be written.
-        DepthNodeError: the folder belongs to somebody else.
     """
     estimate = stored.estimate
     camera = PinholeCamera.from_normalized(estimate.intrinsics, stored.width, stored.height)
@@ -49,23 +81,15 @@ def write_intrinsics(stored: StoredIntrinsics, path: Path, camera_name: str) -> 
         "pairs": estimate.pairs,
         "state": estimate.state,
     }
-    try:
-        owned_directory(path.parent)
-    except OSError as error:
-        raise CalibrationFileError(f"folder {path.parent} cannot be made: {error.strerror}") from error
     write_calibration(camera, path, camera_name, {SECTION: section})
 
 
-def read_intrinsics(path: Path) -> StoredIntrinsics | None:
-    """What `write_intrinsics` wrote; None where there is no such file.
+def read_intrinsics(path: Path) -> StoredIntrinsics:
+    """What `write_intrinsics` wrote.
 
     Raises:
         CalibrationFileError: the file cannot be read, or says nothing of learned intrinsics.
-        DepthNodeError: its folder belongs to somebody else.
     """
-    if not path.exists():
-        return None
-    owned_directory(path.parent)
     content = read_mapping(path)
     camera = camera_from_calibration(content, path)
     section = content.get(SECTION)

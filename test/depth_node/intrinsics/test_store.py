@@ -13,6 +13,7 @@ from depth_node.camera import PinholeCamera
 from depth_node.errors import CalibrationFileError, DepthNodeError
 from depth_node.intrinsics.estimate import IntrinsicsEstimate
 from depth_node.intrinsics.store import (
+    IntrinsicsStore,
     StoredIntrinsics,
     camera_name_of_topic,
     intrinsics_directory,
@@ -26,9 +27,8 @@ STORED = StoredIntrinsics(1242, 375, ESTIMATE)
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
-    path = tmp_path / "intrinsics" / "front.yaml"
-    write_intrinsics(STORED, path, "front")
-    stored = read_intrinsics(path)
+    IntrinsicsStore(tmp_path / "intrinsics", "front").save(STORED)
+    stored = IntrinsicsStore(tmp_path / "intrinsics", "front").load()
     assert stored is not None
     assert (stored.width, stored.height) == (1242, 375)
     assert stored.estimate.intrinsics == pytest.approx(ESTIMATE.intrinsics)
@@ -49,23 +49,22 @@ def test_the_file_is_a_camera_calibration_of_ros(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_the_users_alone(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "intrinsics" / "front.yaml"
-    write_intrinsics(STORED, path, "front")
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    IntrinsicsStore(tmp_path / "new" / "intrinsics", "front").save(STORED)
+    assert stat.S_IMODE((tmp_path / "new" / "intrinsics").stat().st_mode) == 0o700
 
 
 def test_a_folder_where_everybody_writes_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "front.yaml"
-    write_intrinsics(STORED, path, "front")
+    store = IntrinsicsStore(tmp_path, "front")
+    store.save(STORED)
     tmp_path.chmod(0o777)
     with pytest.raises(DepthNodeError, match="choose a folder of your own"):
-        write_intrinsics(STORED, path, "front")
+        store.save(STORED)
     with pytest.raises(DepthNodeError, match="choose a folder of your own"):
-        read_intrinsics(path)
+        store.load()
 
 
 def test_no_file_is_no_estimate(tmp_path: Path) -> None:
-    assert read_intrinsics(tmp_path / "front.yaml") is None
+    assert IntrinsicsStore(tmp_path, "front").load() is None
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CalibrationFileError, match="cannot be made"):
-        write_intrinsics(STORED, tmp_path / "file" / "intrinsics" / "front.yaml", "front")
+        IntrinsicsStore(tmp_path / "file" / "intrinsics", "front").save(STORED)
 
 
 @pytest.mark.parametrize(
