@@ -50,18 +50,18 @@ class CheckpointMotion:
         """T_later_earlier [N - 1, 4, 4]; each image is read once, or twice where a batch ends."""
         motions = []
         for start in range(0, len(records) - 1, self._batch):
-            images = self._images(records[start : start + self._batch + 1])
+            images = network_images(records[start : start + self._batch + 1], *self._size).to(self._device)
             axis_angle, shift = self._network(images[:-1], images[1:])
             motions.append(rigid_transform(so3_exp(axis_angle.double()), shift.double()).cpu().numpy())
         return np.concatenate(motions)
 
-    def _images(self, records: Sequence[FrameRecord]) -> Tensor:
-        """float [N, 3, H, W], RGB in 0..1."""
-        width, height = self._size
-        images = np.empty((len(records), height, width, 3), np.uint8)
-        for record, target in zip(records, images, strict=True):
-            resize_image(read_rgb(record.image), target)
-        return torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float() / 255.0
+
+def network_images(records: Sequence[FrameRecord], width: int, height: int) -> Tensor:
+    """The records' images at a network's input size: float [N, 3, height, width], RGB in 0..1."""
+    images = np.empty((len(records), height, width, 3), np.uint8)
+    for record, target in zip(records, images, strict=True):
+        resize_image(read_rgb(record.image), target)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
 
 
 class StraightMotion:
