@@ -79,7 +79,8 @@ class SupervisedSession:
         self._other: Session | None = None
         self._fault, self._notice = "", f"{name} is loading"
         self._lost: Session | None = None
-        self._is_decided = self._is_closed = self._was_open = False
+        self._first_fault: str | None = None  # None as long as it is not known whether the session can be opened
+        self._is_closed = self._was_open = False
         self._running = threading.Lock()  # held during an inference
         self._last_progress = -math.inf
         self._thread = threading.Thread(target=self._supervise, name=f"supervisor of {name}", daemon=True)
@@ -122,15 +123,15 @@ class SupervisedSession:
             return self._session or self._other
 
     def wait_until_decided(self) -> None:
-        """Until something serves, or it is clear that this will take long.
+        """Until the session is open, or it is clear that this will take long.
 
         Raises:
-            BackendError: the session cannot be opened, and nothing serves in its place.
+            BackendError: it could not be opened.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._is_decided or self._is_closed)
-            if self._fault and self._session is None and self._other is None:
-                raise BackendError(self._fault)
+            self._changed.wait_for(lambda: self._first_fault is not None or self._is_closed)
+            if self._first_fault:
+                raise BackendError(self._first_fault)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """See `Session.run`.
@@ -257,7 +258,7 @@ class SupervisedSession:
         if self._serves_meanwhile and (failure := self._ensure_other()):
             _LOGGER.warning("nothing serves meanwhile: %s", failure)
         with self._changed:
-            self._is_decided = True
+            self._first_fault = self._first_fault or ""
             self._changed.notify_all()
         _LOGGER.info("%s", self.state.notice)
         self._last_progress = time.monotonic()
@@ -282,7 +283,8 @@ class SupervisedSession:
                 raise _ClosedError
 
     def _decide(self, fault: str = "") -> None:
-        self._fault, self._notice, self._is_decided = fault, "", True
+        self._fault, self._notice = fault, ""
+        self._first_fault = fault if self._first_fault is None else self._first_fault
         self._changed.notify_all()
         if self._is_closed:
             raise _ClosedError
