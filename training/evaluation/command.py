@@ -17,7 +17,7 @@ from training.evaluation.baseline import ConstantMap
 from training.evaluation.eigen_truth import with_eigen_truth
 from training.evaluation.pictures import write_contact_sheet
 from training.evaluation.post_processing import FlipPostProcessed
-from training.evaluation.predictors import CheckpointPredictor, ModelPredictor, Predictor
+from training.evaluation.predictors import BatchModelPredictor, CheckpointPredictor, ModelPredictor, Predictor
 from training.evaluation.run import EvaluationOptions, Scaling
 from training.evaluation.run import evaluate as run_evaluation
 from training.evaluation.tables import terminal_table, write_tables
@@ -48,6 +48,7 @@ def evaluate(
     bands: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0),
     batch: int = 1,
     backend: str = "auto",
+    precision: str = "auto",
     pictures: int = 8,
 ) -> int:
     """Score depth against truth.
@@ -77,8 +78,9 @@ def evaluate(
         max_depth: truth farther than this (metres) is not scored; predictions are capped to it.
         crop: Garg's crop, or none.
         bands: limits in metres of the distances that are scored apart.
-        batch: frames that a checkpoint predicts at once.
-        backend: for `model`: auto, openvino or onnxruntime.
+        batch: frames that a checkpoint or model predicts at once.
+        backend: for `model`: auto, tensorrt, openvino or onnxruntime.
+        precision: for `model`: auto, fp32, or with TensorRT tf32, fp16 or int8.
         pictures: frames on the contact sheet, 0 for no sheet.
 
     Raises:
@@ -86,8 +88,8 @@ def evaluate(
     """
     factor: Scaling = scaling if scale is None else scale
     options = EvaluationOptions(factor, min_depth, max_depth, crop, bands)
-    if batch < 1 or (batch > 1 and checkpoint is None):
-        raise DataError(f"batch is {batch}: expected 1, or more for a checkpoint; the node takes one frame at a time")
+    if batch < 1 or (batch > 1 and baseline is not None):
+        raise DataError(f"batch is {batch}: expected 1, or more for a checkpoint or model")
     records = read_records(
         dataset, root, split=split, select=select, camera=camera, depth_root=depth_root, velodyne=velodyne
     )
@@ -96,6 +98,8 @@ def evaluate(
         checkpoint=checkpoint,
         model=model,
         backend=backend,
+        precision=precision,
+        batch=batch,
         baseline=baseline,
         baseline_root=baseline_root or (root if dataset == "kitti_2015" else None),
     )
@@ -159,6 +163,8 @@ def create_predictor(
     checkpoint: Path | None,
     model: Path | None,
     backend: str,
+    precision: str,
+    batch: int,
     baseline: Literal["constant"] | None,
     baseline_root: Path | None,
 ) -> Predictor:
@@ -175,7 +181,9 @@ def create_predictor(
     if checkpoint is not None:
         return CheckpointPredictor(checkpoint)
     if model is not None:
-        return ModelPredictor(model, backend)
+        if batch > 1:
+            return BatchModelPredictor(model, batch, backend, precision)
+        return ModelPredictor(model, backend, precision)
     if baseline_root is None:
         raise DataError("the constant baseline needs training truths: give baseline_root, a KITTI 2015 folder")
     return ConstantMap(read_kitti_2015(baseline_root, "training"))

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from depth_node.backends import create_backend
+from depth_node.backends import Prediction, create_backend
+from depth_node.backends.batch_session import open_batch_session
+from depth_node.backends.interface import Session
+from depth_node.backends.models import DepthModel
 from depth_node.camera import PinholeCamera
 from depth_node.frames import Frame
 from depth_node.model import read_model
@@ -97,17 +100,75 @@ class ModelPredictor:
         BackendError: the backend is not installed, or cannot run the model.
     """
 
-    def __init__(self, path: Path, backend: str = "auto") -> None:
+    def __init__(self, path: Path, backend: str = "auto", precision: str = "auto") -> None:
         model = read_model(path)
-        loaded = create_backend(model, backend)
+        loaded = create_backend(model, backend, precision)
         self._pipeline = DepthPipeline(model, loaded)
         self.name = f"{path.name} ({loaded.name}, {loaded.precision})"
 
     def disparity(self, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None) -> NDArray[np.float32]:
         """Inverse depth float32 [H, W] at the image's resolution; see `Predictor`."""
-        height, width = rgb.shape[:2]
-        camera = None if intrinsics is None else PinholeCamera.from_normalized(intrinsics, width, height)
-        return np.reciprocal(self._pipeline.process(Frame(0, "", rgb), camera).depth)
+        return _pipeline_disparity(self._pipeline, rgb, intrinsics)
+
+
+class BatchModelPredictor:
+    """A model file of our own with `batch` images an inference; all else is the node's pipeline, as `ModelPredictor`.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or outside the contract, or takes one image at a time.
+        BackendError: the backend cannot be had, or cannot run the model.
+    """
+
+    def __init__(self, path: Path, batch: int, backend: str = "auto", precision: str = "auto") -> None:
+        self._model = read_model(path)
+        self._session = open_batch_session(self._model, batch, backend, precision)
+        self._batched = DepthModel(self._model, self._session)
+        self._shape = (batch, self._model.spec.input_height, self._model.spec.input_width, 3)
+        self._given = _Given(self._session)
+        self._pipeline = DepthPipeline(self._model, self._given)
+        self.name = f"{path.name} ({self._session.name}, {self._session.precision}, batch {batch})"
+
+    def disparity(self, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None) -> NDArray[np.float32]:
+        """Inverse depth float32 [H, W] at the image's resolution; see `Predictor`."""
+        return self.disparities([rgb], [intrinsics])[0]
+
+    def disparities(
+        self, images: Sequence[NDArray[np.uint8]], intrinsics: Sequence[Intrinsics | None]
+    ) -> list[NDArray[np.float32]]:
+        """Inverse depths float32 [H, W] at the images' resolutions, at most a batch of them; see `BatchPredictor`."""
+        resized = np.zeros(self._shape, np.uint8)  # black where there are fewer images
+        for rgb, target in zip(images, resized, strict=False):
+            resize_image(rgb, target)
+        predictions = self._batched.infer(resized)
+        disparities = []
+        for index, (rgb, camera) in enumerate(zip(images, intrinsics, strict=True)):
+            confidence = None if predictions.confidence is None else predictions.confidence[index : index + 1]
+            self._given.prediction = Prediction(predictions.output[index : index + 1], confidence)
+            disparities.append(_pipeline_disparity(self._pipeline, rgb, camera))
+        return disparities
+
+
+class _Given:
+    """A backend of the pipeline whose prediction was made before, in a batch."""
+
+    def __init__(self, session: Session) -> None:
+        self.name, self.device, self.precision = session.name, session.device, session.precision
+        self.prediction: Prediction | None = None
+
+    def infer(self, image: NDArray[np.uint8]) -> Prediction:
+        assert self.prediction is not None
+        return self.prediction
+
+    def close(self) -> None:
+        self.prediction = None
+
+
+def _pipeline_disparity(
+    pipeline: DepthPipeline, rgb: NDArray[np.uint8], intrinsics: Intrinsics | None
+) -> NDArray[np.float32]:
+    height, width = rgb.shape[:2]
+    camera = None if intrinsics is None else PinholeCamera.from_normalized(intrinsics, width, height)
+    return np.reciprocal(pipeline.process(Frame(0, "", rgb), camera).depth)
 
 
 def default_device() -> str:

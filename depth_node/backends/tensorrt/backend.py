@@ -78,12 +78,16 @@ def _started(
     wanted = AUTO_PRECISIONS if precision == "auto" else (precision,)
     for candidate in wanted[:-1]:
         try:
-            return candidate, _runner(model, EngineOptions(candidate, options.workspace_mib), options, progress)
+            return candidate, _runner(model, _engine_options(candidate, options), options, progress)
         except cuda_api.DeviceError:
             raise
         except BackendError as error:
             _LOGGER.warning("no engine in %s: %s", candidate, error)
-    return wanted[-1], _runner(model, EngineOptions(wanted[-1], options.workspace_mib), options, progress)
+    return wanted[-1], _runner(model, _engine_options(wanted[-1], options), options, progress)
+
+
+def _engine_options(precision: str, options: TensorRtOptions) -> EngineOptions:
+    return EngineOptions(precision, options.workspace_mib, options.batch)
 
 
 def _runner(

@@ -24,8 +24,9 @@ class EngineOptions:
 class TensorRtOptions:
     """What concerns TensorRT alone.
 
-    workspace_mib: see `EngineOptions`. cuda_graph: whether inferences are captured once and replayed.
+    workspace_mib, batch: see `EngineOptions`. cuda_graph: whether inferences are captured once and replayed.
     """
 
     workspace_mib: int = 0
     cuda_graph: bool = True
+    batch: int = 1

@@ -120,20 +120,21 @@ def test_checkpoint_and_its_export_agree(
     export_depth(tiny_depth, tmp_path / "a.onnx", "", "", "", half_weights=False)
     common = ["--root", str(kitti_2015), "--scaling", "none", "--crop", "none", "--pictures", "0"]
     expected = run(tmp_path / "checkpoint", *common, "--checkpoint", str(checkpoint), "--batch", "2")["metrics"]
-    for backend in ("openvino", "onnxruntime"):
-        model = ["--model", str(tmp_path / "a.onnx"), "--backend", backend]
-        assert run(tmp_path / backend, *common, *model)["metrics"] == pytest.approx(expected, rel=5e-3)
+    for backend, batch in (("openvino", "1"), ("onnxruntime", "1"), ("onnxruntime", "2")):
+        model = ["--model", str(tmp_path / "a.onnx"), "--backend", backend, "--batch", batch]
+        assert run(tmp_path / f"{backend}{batch}", *common, *model)["metrics"] == pytest.approx(expected, rel=5e-3)
 
 
-def test_flip_is_part_of_the_name_and_batches_belong_to_checkpoints(
+def test_flip_is_part_of_the_name_and_batches_are_of_checkpoints_and_models(
     kitti_2015: Path, tiny_model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--root", str(kitti_2015), "--model", str(tiny_model_path), "--pictures", "0"]
     plain, flipped = run(tmp_path / "a", *arguments), run(tmp_path / "b", *arguments, "--flip", "true")
     assert flipped["predictor"] == f"{plain['predictor']}, flip post-processed"
     assert flipped["metrics"] == pytest.approx(plain["metrics"], abs=1e-3)  # white frames look the same mirrored
-    assert main(["evaluate", *arguments, "--output", str(tmp_path / "c"), "--batch", "2"]) == 2
-    assert "one frame at a time" in capsys.readouterr().err
+    baseline = ["--root", str(kitti_2015), "--baseline", "constant", "--output", str(tmp_path / "c")]
+    assert main(["evaluate", *baseline, "--batch", "2"]) == 2
+    assert "more for a checkpoint or model" in capsys.readouterr().err
 
 
 def test_errors_are_told_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,12 +151,14 @@ def test_exactly_one_predictor(tmp_path: Path) -> None:
             "baseline": None,
             "baseline_root": None,
             "backend": "auto",
+            "precision": "auto",
+            "batch": 1,
             **given,
         }
         with pytest.raises(DataError, match=message):
             create_predictor(**options)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="baseline_root"):
-        create_predictor(checkpoint=None, model=None, backend="auto", baseline="constant", baseline_root=None)
+        create_predictor(**{**options, "checkpoint": None, "model": None, "baseline": "constant"})  # type: ignore[arg-type]
 
 
 def test_options_of_another_data_set_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from training.checkpoints import DepthNetworkCard, TrainedDepth, write_card
 from training.errors import CheckpointError
-from training.evaluation.predictors import CheckpointPredictor, ModelPredictor
+from training.evaluation.predictors import BatchModelPredictor, CheckpointPredictor, ModelPredictor
 from training.networks.depth import DepthNetwork
 
 CARD = DepthNetworkCard(
@@ -94,3 +94,18 @@ def test_model_file_runs_through_the_nodes_pipeline(tiny_model_path: Path, backe
     np.testing.assert_allclose(disparity, 0.5, rtol=1e-2)
     # The model's prior has fx/W = 0.58: half of it halves the depth.
     np.testing.assert_allclose(predictor.disparity(white, (0.29, 1.92, 0.49, 0.46)), 1.0, rtol=1e-2)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_model_in_batches_gives_what_single_frames_give(tiny_model_path: Path, backend: str) -> None:
+    """Three images, one more than the batch has places left in its second run; each with a camera of its own."""
+    pytest.importorskip(backend)
+    batched = BatchModelPredictor(tiny_model_path, 2, backend, "fp32")
+    assert batched.name == f"tiny.onnx ({backend}, fp32, batch 2)"
+    single = ModelPredictor(tiny_model_path, backend, "fp32")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((50, 120), (32, 64), (80, 90))]
+    cameras = [None, (0.58, 1.92, 0.49, 0.46), (0.29, 1.92, 0.49, 0.46)]
+    together = batched.disparities(images[:2], cameras[:2]) + batched.disparities(images[2:], cameras[2:])
+    for disparity, image, camera in zip(together, images, cameras, strict=True):
+        np.testing.assert_allclose(disparity, single.disparity(image, camera), rtol=1e-5)
