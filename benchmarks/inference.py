@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# A script's folder comes first among the places of modules, and training.py in it would hide the package of its name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 from common import report, smooth_image, speed_up, time_in_turns
 from numpy.typing import NDArray
