@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from training.checkpoints import DepthNetworkCard, TrainedDepth, load_depth_netw
 from training.command_line import run_function
 from training.export_motion import export_motion
 from training.networks.depth import DepthNetwork, sigmoid_to_inverse_depth
+from training.networks.dpt import with_fixed_input_size
 from training.onnx_graphs import export_graph, random_images
 from training.pose_checkpoints import load_pose_network
 
@@ -50,8 +50,7 @@ def export_depth(
         ExportError: the file computes something else than the network.
     """
     card = trained.card
-    network = copy.deepcopy(trained.network)
-    network.fix_input_size(card.width, card.height)
+    network = with_fixed_input_size(trained.network, card.width, card.height)
     module = ExportedDepth(network, card.min_depth, card.max_depth).eval()
     images = random_images(["image"], card.width, card.height)
     model = export_graph(module, images, ["disparity"], half_weights=half_weights, relative_to="each")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from depth_node.model import MotionModelFile, write_motion_model
 from depth_node.model_spec import MotionSpec
 from training.errors import ExportError
 from training.geometry.framing import Framing
+from training.networks.dpt import with_fixed_input_size
 from training.networks.intrinsics import CameraIntrinsics
 from training.onnx_graphs import export_graph, random_images
 from training.pose_checkpoints import TrainedPose
@@ -70,7 +72,8 @@ def export_motion(
     Raises:
         ExportError: the file computes something else than the network, or there is no such camera.
     """
-    module = ExportedMotion(trained, learned_camera).eval()
+    network = with_fixed_input_size(trained.network, trained.width, trained.height)
+    module = ExportedMotion(replace(trained, network=network), learned_camera).eval()
     images = random_images(INPUTS, trained.width, trained.height)
     model = export_graph(module, images, OUTPUTS, half_weights=half_weights, relative_to="largest")
     spec = MotionSpec(trained.width, trained.height, trained.metric, dataset, license_, recipe)

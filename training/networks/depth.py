@@ -110,11 +110,6 @@ class DepthNetwork(nn.Module):
             return finest
         return F.interpolate(finest, image.shape[-2:], mode="bilinear", align_corners=False)
 
-    def fix_input_size(self, width: int, height: int) -> None:
-        """Compute for one input size, in place, what depends on it and ONNX cannot: a transformer's positions."""
-        if isinstance(self.encoder, VisionTransformerEncoder):
-            self.encoder.fix_input_size(width, height)
-
     def check_input_size(self, width: int, height: int) -> None:
         """Refuse images of other sizes than the network can take.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from timm.models import FeatureInfo, VisionTransformer
@@ -18,13 +19,14 @@ from training.networks.unet import DisparityHead
 TAPS = 4  # transformer blocks whose tokens are read, evenly spread, the last one included
 HEAD_CHANNELS = 32
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
 
 class VisionTransformerEncoder(nn.Module):
     """Tokens of four transformer blocks as maps [B, D, H / patch, W / patch], first block first.
 
     The class token, where the model has one, is joined to every token and projected (the paper's `project` readout).
-    Images may be of any size in patches: position embeddings are interpolated to it, and once and for all by
-    `fix_input_size`, since ONNX opset 17 has no operator for it.
+    Images may be of any size in patches: position embeddings are interpolated to it.
 
     Args:
         name: a vision transformer of timm, such as `vit_small_patch14_dinov2` or `vit_base_patch16_224`.
@@ -54,10 +56,6 @@ class VisionTransformerEncoder(nn.Module):
             out_indices=tuple(range(TAPS)),
         )
 
-    def fix_input_size(self, width: int, height: int) -> None:
-        """Interpolate the position embeddings to one image size, in place."""
-        self.vit.set_input_size((height, width))
-
     def forward(self, image: Tensor) -> list[Tensor]:
         """Four maps of the same size."""
         joined = bool(self.readouts)
@@ -74,6 +72,18 @@ class VisionTransformerEncoder(nn.Module):
             class_token = prefix[:, 0, :, None, None].expand_as(tokens)
             maps.append(readout(torch.cat([tokens, class_token], dim=1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         return maps
+
+
+def with_fixed_input_size(network: NetworkT, width: int, height: int) -> NetworkT:
+    """A copy whose transformers, if it has any, have position embeddings of one image size.
+
+    For ONNX: its opset 17 has no operator for the interpolation (bicubic with antialiasing).
+    """
+    fixed = copy.deepcopy(network)
+    for module in fixed.modules():
+        if isinstance(module, VisionTransformerEncoder):
+            module.vit.set_input_size((height, width))
+    return fixed
 
 
 class DPTDecoder(nn.Module):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
 from training.errors import RecipeError
 from training.networks.depth import DepthNetwork
-from training.networks.dpt import DPTDecoder, VisionTransformerEncoder
+from training.networks.dpt import DPTDecoder, VisionTransformerEncoder, with_fixed_input_size
 from training.networks.encoders import feature_info
 
 
@@ -44,8 +42,7 @@ def test_reassembled_channels_are_those_of_dpt_base() -> None:
 
 
 def test_positions_fixed_for_one_size_change_nothing(network: DepthNetwork) -> None:
-    fixed = copy.deepcopy(network)
-    fixed.fix_input_size(96, 64)
+    fixed = with_fixed_input_size(network, 96, 64)
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         torch.testing.assert_close(fixed(image)[0], network(image)[0])
@@ -53,6 +50,8 @@ def test_positions_fixed_for_one_size_change_nothing(network: DepthNetwork) -> N
     assert isinstance(encoder, VisionTransformerEncoder)
     assert encoder.vit.pos_embed is not None
     assert encoder.vit.pos_embed.shape[1] == 1 + 4 * 6
+    kept = network.encoder.get_submodule("vit").get_parameter("pos_embed")
+    assert kept.shape[1] == 1 + 10 * 10
 
 
 def test_class_token_is_joined_to_every_map() -> None:

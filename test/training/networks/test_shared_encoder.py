@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from training.checkpoints import CARD, TrainedDepth
+from training.export_motion import export_motion
 from training.networks.depth import DepthNetworkOptions
 from training.networks.encoders import normalize
 from training.networks.pose import PoseNetwork
-from training.pose_checkpoints import POSE_CARD, PoseNetworkCard, load_pose_network
+from training.pose_checkpoints import POSE_CARD, PoseNetworkCard, TrainedPose, load_pose_network
 from training.tasks.self_supervised import SelfSupervisedDepth
 
 TINY = "mobilenetv3_small_050"
@@ -64,3 +65,12 @@ def test_a_checkpoint_gives_it_back(task: SelfSupervisedDepth, tiny_depth: Train
     pair = torch.rand(2, 1, 3, 64, 96)
     with torch.no_grad():
         torch.testing.assert_close(loaded.network(*pair), task.pose_network.eval()(*pair))
+
+
+def test_a_shared_transformer_becomes_a_motion_model(tmp_path: Path) -> None:
+    """Its positions are those of the training's size, in this file as in that of the depth network."""
+    task = SelfSupervisedDepth(DepthNetworkOptions("test_vit", "dpt"), "shared", pretrained=False, scales=1)
+    prior = (0.6, 0.9, 0.5, 0.5)
+    trained = TrainedPose(task.pose_network.eval(), None, 96, 64, steps=0, metric=False, prior=prior)
+    model = export_motion(trained, tmp_path / "motion.onnx", "", "", "", half_weights=False)  # compares with PyTorch
+    assert (model.spec.input_width, model.spec.input_height) == (96, 64)
