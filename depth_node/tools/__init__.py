@@ -25,6 +25,7 @@ class Tool:
 
 TOOLS = {
     "build_engine": Tool("depth_node.tools.build_engine", "build a TensorRT engine, calibrate int8, write its graph"),
+    "calibrate": Tool("depth_node.tools.calibrate", "learn a camera's intrinsics from a bag of its images"),
     "demo": Tool("depth_node.tools.demo", "run the node on a synthetic drive, a bag or a folder, and leave pictures"),
     "inspect_model": Tool("depth_node.tools.inspect_model", "check a model file and print its contract"),
     "replay": Tool("depth_node.tools.replay", "play a bag's topics with their stamps"),
