@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from depth_node.backends import SupervisedState
 from depth_node.scale import ScaleEstimate
 from depth_node.statistics import Percentiles, Snapshot
 
@@ -25,6 +26,7 @@ class NodeStatus:
     lost_share: of the recent images, the share that was lost before it came here, 0 to 1.
     intrinsics: what is known of them, by key; intrinsics_warning: why those in use are not to be trusted, if so.
     scale: of the last result; None before it. odometry_silence: why no odometry comes in that it should be made of.
+    backend_state: what is wrong with the backend, and what it waits for.
     The rest is empty while no model is loaded.
     """
 
@@ -43,6 +45,7 @@ class NodeStatus:
     intrinsics_warning: str = ""
     scale: ScaleEstimate | None = None
     odometry_silence: str = ""
+    backend_state: SupervisedState = field(default_factory=SupervisedState)
 
 
 def diagnostic_status(status: NodeStatus, statistics: Snapshot) -> DiagnosticStatus:
@@ -54,8 +57,8 @@ def diagnostic_status(status: NodeStatus, statistics: Snapshot) -> DiagnosticSta
 
 
 def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
-    if status.failure:
-        return DiagnosticStatus.ERROR, status.failure
+    if failure := status.failure or status.backend_state.fault:
+        return DiagnosticStatus.ERROR, failure
     if status.state != "active":
         return DiagnosticStatus.OK, f"{status.state}: no depth is computed"
     if not status.enabled:
@@ -63,7 +66,7 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
     warnings = []
     if statistics.seconds_since_error < RECENT_ERROR_S:
         warnings.append(statistics.last_error)
-    reasons = (status.silence, status.input_loss, status.intrinsics_warning)
+    reasons = (status.backend_state.notice, status.silence, status.input_loss, status.intrinsics_warning)
     warnings += [reason for reason in reasons if reason]
     if status.odometry_silence:
         warnings.append(status.odometry_silence)
@@ -87,6 +90,7 @@ def _values(status: NodeStatus, statistics: Snapshot) -> dict[str, str]:
         "backend": status.backend,
         "device": status.device,
         "precision": status.precision,
+        "backend_failures": str(status.backend_state.failures),
         "intrinsics_source": "",
         **status.intrinsics,
         **_scale_values(status.scale),

@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from depth_node.backends import create_backend
+from depth_node.backends import SupervisedSession
 from depth_node.diagnostics import NodeStatus, diagnostic_status
 from depth_node.diagnostics_publisher import DiagnosticsPublisher
 from depth_node.errors import DepthNodeError, ParameterError
@@ -22,13 +22,12 @@ from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
 from depth_node.frames import stamp_ns
 from depth_node.input_stream import HEAVY_LOSS
 from depth_node.inputs import Inputs
-from depth_node.model import read_model
+from depth_node.model_loading import load_pipeline
 from depth_node.online_intrinsics import OnlineIntrinsics, load_motion_observer
 from depth_node.online_scale import OnlineScale
 from depth_node.outputs import Outputs
 from depth_node.pipeline import DepthPipeline
 from depth_node.rate_limit import RateLimiter
-from depth_node.resources import find_model
 from depth_node.ros_logging import RosLogHandler
 from depth_node.ros_parameters import changed_settings, declare_settings
 from depth_node.services import EnableService, SaveIntrinsicsService, SnapshotService, snapshot_directory
@@ -66,6 +65,7 @@ class DepthNode(LifecycleNode):
         self._silent_periods = 0
         # Configured: a pipeline, its outputs, and what is learned from it.
         self._pipeline: DepthPipeline | None = None
+        self._session: SupervisedSession | None = None
         self._intrinsics: OnlineIntrinsics | None = None
         self._scale: OnlineScale | None = None
         self._outputs: Outputs | None = None
@@ -95,21 +95,24 @@ class DepthNode(LifecycleNode):
         """Load the model. What fails is said in one sentence, and can be tried again."""
         settings = self._settings
         try:
-            model = read_model(find_model(settings.model))
-            backend = create_backend(model, settings.backend, settings.precision, settings.threads)
-            pipeline = DepthPipeline(model, backend)
-            pipeline.warm_up()
-            motion = load_motion_observer(settings)
+            pipeline, session = load_pipeline(settings)
+            try:
+                motion = load_motion_observer(settings)
+            except BaseException:
+                session.close()
+                raise
         except DepthNodeError as error:
             return self._fail(f"cannot configure: {error}")
         except Exception:  # rclpy would swallow it without a word
             return self._fail(f"cannot configure: {traceback.format_exc()}")
         self._failure = ""
-        self._pipeline = pipeline
+        self._pipeline, self._session = pipeline, session
+        model = pipeline.model
         self._intrinsics = OnlineIntrinsics(self, model.spec.intrinsics_prior, motion, settings)
         self._scale = OnlineScale(self, pipeline.visual_odometry, settings)
         self._outputs = Outputs(self, model.spec.has_confidence, settings.scan_enabled)
-        self.get_logger().info(f"model {model.path} on {backend.name}, {backend.device}, {backend.precision}")
+        state_of_backend = f"{session.device}, {session.precision}" if session.is_serving else session.state.notice
+        self.get_logger().info(f"model {model.path} on {session.name}, {state_of_backend}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -199,13 +202,13 @@ class DepthNode(LifecycleNode):
     def _free_model(self) -> None:
         if self._outputs is not None:
             self._outputs.destroy()
-        if self._pipeline is not None:
-            self._pipeline.backend.close()
+        if self._session is not None:
+            self._session.close()
         if self._intrinsics is not None:
             self._intrinsics.destroy()
         if self._scale is not None:
             self._scale.destroy()
-        self._outputs = self._pipeline = self._intrinsics = self._scale = None
+        self._outputs = self._pipeline = self._session = self._intrinsics = self._scale = None
 
     # Topics
 
@@ -265,15 +268,16 @@ class DepthNode(LifecycleNode):
     def _status(self) -> DiagnosticStatus:
         statistics = self._statistics.snapshot()
         status = NodeStatus(state=self._state, failure=self._failure, enabled=self._is_enabled)
-        if self._pipeline is not None:
-            model, backend = self._pipeline.model, self._pipeline.backend
+        if self._pipeline is not None and self._session is not None:
+            model, session = self._pipeline.model, self._session
             status = replace(
                 status,
                 model=str(model.path),
                 model_checksum=model.checksum,
-                backend=backend.name,
-                device=backend.device,
-                precision=backend.precision,
+                backend=session.name,
+                device=session.device,
+                precision=session.precision,
+                backend_state=session.state,
             )
         if self._active is not None:
             share = self._active.inputs.lost_share

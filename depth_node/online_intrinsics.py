@@ -9,7 +9,6 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from depth_node.backends import create_motion_backend
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import camera_info_message
 from depth_node.errors import DepthNodeError
@@ -26,6 +25,7 @@ from depth_node.intrinsics.store import (
 )
 from depth_node.intrinsics.tracker import WRONG_SIGMAS, IntrinsicsTracker, TrackedIntrinsics, deviation
 from depth_node.model import read_motion_model
+from depth_node.model_loading import load_motion_model
 from depth_node.parameters import Settings
 from depth_node.rectification import Rectification
 from depth_node.resources import find_model
@@ -262,5 +262,4 @@ def load_motion_observer(settings: Settings) -> MotionObserver | None:
     if not settings.intrinsics_motion_model:
         return None
     model = read_motion_model(find_model(settings.intrinsics_motion_model))
-    # One thread: depth has the others.
-    return MotionObserver(model.spec, create_motion_backend(model, settings.backend, settings.precision, threads=1))
+    return MotionObserver(model.spec, load_motion_model(model, settings))

@@ -24,7 +24,7 @@ UNCONFIGURED = "while unconfigured"
 ALWAYS = "always"
 
 # `scale_mode` of `Settings` is `scale.mode` in ROS. The rows of a group stand together.
-GROUPS = ("intrinsics", "scale", "depth", "cloud", "color", "scan", "snapshot")
+GROUPS = ("tensorrt", "intrinsics", "scale", "depth", "cloud", "color", "scan", "snapshot")
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
 RECTIFY = ("auto", "off", "done")
@@ -93,15 +93,33 @@ class Settings:
     model: str = _row(DEFAULT_MODEL, "Path of a model file, or the name of a shipped model.", changes=UNCONFIGURED)
     backend: str = _row(
         "auto",
-        "Inference library; auto takes the best one that is installed.",
+        "Inference library; auto takes the best one that is installed, TensorRT where a CUDA device answers.",
         changes=UNCONFIGURED,
         choices=("auto", *BACKENDS),
     )
     precision: str = _row(
         "auto",
-        "Arithmetic of the inference; auto leaves it to the device (bfloat16 where the processor has it).",
+        "Arithmetic of the inference; auto leaves it to the device (float16 with TensorRT, bfloat16 on processors that "
+        "have it). tf32, fp16 and int8 need TensorRT; int8 needs calibration (tool build_engine).",
         changes=UNCONFIGURED,
         choices=PRECISIONS,
+    )
+    backend_fallback: bool = _row(
+        True,
+        "Another backend serves while TensorRT builds an engine, which takes minutes, and while a device is lost. "
+        "Without, there is no depth meanwhile.",
+        changes=UNCONFIGURED,
+    )
+    tensorrt_workspace: int = _row(
+        0,
+        "Device memory that one layer may use; 0 is all there is. Each value has an engine of its own.",
+        changes=UNCONFIGURED,
+        unit="MiB",
+        minimum=0,
+        maximum=2**20,
+    )
+    tensorrt_cuda_graph: bool = _row(
+        True, "Inferences are captured once as a CUDA graph and replayed, for one launch each.", changes=UNCONFIGURED
     )
     threads: int = _row(
         0,

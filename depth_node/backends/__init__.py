@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from depth_node.backends.engine_cache import Progress
 from depth_node.backends.interface import Backend, MotionBackend, MotionPrediction, Prediction, Session, one_line
 from depth_node.backends.models import DepthModel, MotionModel, black_inputs
-from depth_node.backends.supervision import SupervisedSession
+from depth_node.backends.supervision import SupervisedSession, SupervisedState
 from depth_node.backends.tensorrt.options import ENGINE_PRECISIONS, TensorRtOptions
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile, MotionModelFile
@@ -30,6 +30,7 @@ __all__ = [
     "MotionPrediction",
     "Prediction",
     "SupervisedSession",
+    "SupervisedState",
     "TensorRtOptions",
     "available_backends",
     "create_backend",

@@ -40,13 +40,15 @@ class _ClosedError(DepthNodeError):
 
 @dataclass(frozen=True)
 class SupervisedState:
-    """How a supervised session is doing; sentences, empty where there is nothing to say.
+    """How a supervised session is doing.
 
-    fault: why it does not run as it should; notice: what it is waiting for.
+    fault: why it does not run as it should; notice: what it is waiting for; each a sentence, or empty.
+    failures: how often it failed in mid-run.
     """
 
     fault: str = ""
     notice: str = ""
+    failures: int = 0
 
 
 class SupervisedSession:
@@ -81,6 +83,7 @@ class SupervisedSession:
         self._lost: Session | None = None
         self._first_fault: str | None = None  # None as long as it is not known whether the session can be opened
         self._is_closed = self._was_open = False
+        self._failures = 0
         self._running = threading.Lock()  # held during an inference
         self._last_progress = -math.inf
         self._thread = threading.Thread(target=self._supervise, name=f"supervisor of {name}", daemon=True)
@@ -91,9 +94,8 @@ class SupervisedSession:
         """At this moment."""
         with self._changed:
             serving = "" if self._other is None else f"; {self._other.name} serves meanwhile"
-            return SupervisedState(
-                self._fault and f"{self._fault}{serving}", self._notice and f"{self._notice}{serving}"
-            )
+            fault, notice = (text and f"{text}{serving}" for text in (self._fault, self._notice))
+            return SupervisedState(fault, notice, self._failures)
 
     @property
     def is_serving(self) -> bool:
@@ -143,7 +145,7 @@ class SupervisedSession:
             serving = self._serving()
             if serving is None:
                 state = self.state
-                raise BackendError(f"no depth for now: {state.fault or state.notice}")
+                raise BackendError(f"nothing to run it on for now: {state.fault or state.notice}")
             try:
                 return serving.run(inputs)
             except BackendError as error:
@@ -154,6 +156,7 @@ class SupervisedSession:
         """It failed in mid-run; nobody runs it any more, and the supervisor closes it."""
         with self._changed:
             self._lost = session
+            self._failures += 1
             if session is self._other:
                 self._other = None
             else:

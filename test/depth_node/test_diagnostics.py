@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from depth_node.backends import SupervisedState
 from depth_node.diagnostics import RECENT_ERROR_S, NodeStatus, diagnostic_status
 from depth_node.scale import ScaleEstimate, unknown_scale
 from depth_node.statistics import Percentiles, Snapshot
@@ -61,6 +62,7 @@ def test_keys_and_values() -> None:
         "backend": "openvino",
         "device": "CPU (some processor)",
         "precision": "bf16",
+        "backend_failures": "0",
         "intrinsics_source": "camera_info",
         "intrinsics_generation": "1",
         "scale_source": "camera_height",
@@ -98,6 +100,8 @@ def test_keys_and_values() -> None:
         ({"intrinsics_warning": "no usable camera_info"}, {}, DiagnosticStatus.WARN, "no usable camera_info"),
         ({}, {"last_error": "step of 3 bytes", "seconds_since_error": 1.0}, DiagnosticStatus.WARN, "step of 3 bytes"),
         ({}, {"seconds_since_error": RECENT_ERROR_S + 1}, DiagnosticStatus.OK, "depth at"),
+        ({"backend_state": SupervisedState("device lost")}, {}, DiagnosticStatus.ERROR, "device lost"),
+        ({"backend_state": SupervisedState("", "preparing")}, {}, DiagnosticStatus.WARN, "preparing"),
         ({"silence": "nobody publishes /image"}, {"input_hz": 0.0}, DiagnosticStatus.WARN, "nobody publishes /image"),
         ({"input_loss": "a third of the images is lost"}, {}, DiagnosticStatus.WARN, "a third of the images is lost"),
         (

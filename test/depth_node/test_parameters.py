@@ -31,7 +31,7 @@ def test_default_has_the_type_that_ros_declares(parameter: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("backend", "tensorflow", "backend is 'tensorflow'; expected one of: auto, openvino, onnxruntime"),
+        ("backend", "tensorflow", "backend is 'tensorflow'; expected one of: auto, tensorrt, openvino, onnxruntime"),
         ("precision", "int4", "expected one of: auto, fp32"),
         ("image_transport", "theora", "expected one of: raw, compressed"),
         ("threads", -1, "threads is -1; expected 0 or more"),

@@ -140,7 +140,7 @@ def test_nothing_serves_meanwhile_where_that_is_not_allowed(gpu: Library, cpu: L
     with supervised(gpu, cpu, serves_meanwhile=False) as session:
         session.wait_until_decided()
         assert not session.is_serving
-        with pytest.raises(BackendError, match="no depth for now: tensorrt is being prepared"):
+        with pytest.raises(BackendError, match="nothing to run it on for now: tensorrt is being prepared"):
             session.run(INPUTS)
         gpu.gate.set()
         wait(lambda: session.is_serving)
@@ -160,7 +160,7 @@ def test_a_session_that_fails_once_is_opened_again_at_once(
         assert answer(session) == 101
         assert gpu.sessions[0].is_closed
         assert cpu.attempts == 0
-        assert session.state.fault == ""
+        assert (session.state.fault, session.state.failures) == ("", 1)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage().startswith("tensorrt failed (CUDA failed at an inference")
 
@@ -192,7 +192,7 @@ def test_attempts_are_made_with_growing_pauses(gpu: Library) -> None:
         wait(lambda: gpu.attempts == 3)
         time.sleep(0.2)
         assert gpu.attempts == 3
-        with pytest.raises(BackendError, match="no depth for now: device lost"):
+        with pytest.raises(BackendError, match="nothing to run it on for now: device lost"):
             session.run(INPUTS)
 
 
