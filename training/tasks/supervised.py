@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -12,7 +13,9 @@ from training.checkpoints import DepthNetworkCard, write_card
 from training.data.module import DepthData
 from training.data.sample import Views
 from training.errors import DataError
-from training.losses.supervised import gradient_matching, log_l1, log_residual, scale_invariant, to_canonical_focal
+from training.losses.options import SupervisedLosses
+from training.losses.supervised import log_l1, log_residual, to_canonical_focal
+from training.losses.supervision import supervised_terms
 from training.networks.depth import DepthNetworkOptions, create_depth_network, sigmoid_to_inverse_depth
 from training.networks.execution import full_precision, prepare_network
 from training.processes import mean_over_processes
@@ -32,8 +35,7 @@ class SupervisedDepth(L.LightningModule):
         max_depth: depth at disparity 0, in metres.
         canonical_intrinsics: (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) of the canonical camera; the prior of the
             exported model.
-        scale_invariant_weight: weight of the scale-invariant logarithmic error.
-        gradient_weight: weight of the multi-scale gradient matching.
+        losses: weights of what compares predicted with known depth.
         channels_last: the network keeps the channels of a pixel together (NHWC).
         compile: torch.compile encoder and decoder: minutes at the start, faster steps on a GPU.
         optimization: optimiser and schedule.
@@ -46,8 +48,7 @@ class SupervisedDepth(L.LightningModule):
         min_depth: float = 0.1,
         max_depth: float = 100.0,
         canonical_intrinsics: tuple[float, float, float, float] = KITTI_INTRINSICS,
-        scale_invariant_weight: float = 1.0,
-        gradient_weight: float = 0.5,
+        losses: SupervisedLosses = SupervisedLosses(),
         channels_last: bool = True,
         compile: bool = False,
         optimization: Optimization = Optimization("adamw", 3e-4, 1e-2, "one_cycle"),
@@ -58,7 +59,7 @@ class SupervisedDepth(L.LightningModule):
         prepare_network(self.depth_network, channels_last, compile)
         self.min_depth, self.max_depth = min_depth, max_depth
         self.canonical_intrinsics = canonical_intrinsics
-        self.scale_invariant_weight, self.gradient_weight = scale_invariant_weight, gradient_weight
+        self.losses = losses
         self.optimization = optimization
 
     def forward(self, image: Tensor) -> Tensor:
@@ -79,23 +80,27 @@ class SupervisedDepth(L.LightningModule):
             self.depth_network.check_input_size(data.width, data.height)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
-        """Weighted sum of the log-depth losses."""
-        inverse_depth = self(views.network_image)
-        with full_precision(inverse_depth.device):
-            residual, known = self._residual(inverse_depth, views)
-            l1 = log_l1(residual, known, average=mean_over_processes)
-            invariant = scale_invariant(residual, known, average=mean_over_processes)
-            gradient = gradient_matching(residual, known, average=mean_over_processes)
-            loss = l1 + self.scale_invariant_weight * invariant + self.gradient_weight * gradient
-        terms = {"loss": loss, "log_l1": l1, "scale_invariant": invariant, "gradient": gradient}
-        self.log_dict({f"train/{k}": v.detach() for k, v in terms.items()}, batch_size=len(views.image))
+        """Sum of the recipe's losses, at the network's own resolution where they ask for that."""
+        (disparity,) = self.depth_network(views.network_image)
+        with full_precision(disparity.device):
+            terms = supervised_terms(
+                sigmoid_to_inverse_depth(disparity.float(), self.min_depth, self.max_depth),
+                self._canonical_depth(views),
+                self.losses,
+                min_depth=self.min_depth,
+                max_depth=self.max_depth,
+                average=mean_over_processes,
+            )
+            loss = torch.stack([*terms.values()]).sum()
+        logged = {f"train/{name}": value.detach() for name, value in {"loss": loss, **terms}.items()}
+        self.log_dict(logged, batch_size=len(views.image))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
     def validation_step(self, views: Views, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Median-scaled abs_rel, and the logarithmic error in metres."""
         inverse_depth = self(views.network_image)
-        residual, known = self._residual(inverse_depth, views)
+        residual, known = log_residual(inverse_depth, self._canonical_depth(views))
         error = log_l1(residual, known, limit=float("inf"))
         log_validation(self, "val/log_l1", error, len(views.image), dataloader_idx)
         log_abs_rel(self, inverse_depth, _depth(views), dataloader_idx)
@@ -124,10 +129,8 @@ class SupervisedDepth(L.LightningModule):
             height=data.height,
         )
 
-    def _residual(self, inverse_depth: Tensor, views: Views) -> tuple[Tensor, Tensor]:
-        return log_residual(
-            inverse_depth, to_canonical_focal(_depth(views), views.intrinsics, self.canonical_intrinsics[0])
-        )
+    def _canonical_depth(self, views: Views) -> Tensor:
+        return to_canonical_focal(_depth(views), views.intrinsics, self.canonical_intrinsics[0])
 
 
 def _depth(views: Views) -> Tensor:

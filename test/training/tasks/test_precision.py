@@ -14,8 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from training.data.sample import Views
 from training.losses import reprojection
+from training.losses.options import SupervisedLosses
 from training.networks import pose
 from training.networks.depth import DepthNetworkOptions
+from training.tasks import supervised
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.supervised import SupervisedDepth
 
@@ -97,14 +99,14 @@ def test_the_whole_loss_is_without_autocast(views: Views) -> None:
 
 def test_losses_of_supervision(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
     after_network = SeenTypes()
-    for name in ("log_residual", "log_l1", "scale_invariant", "gradient_matching", "to_canonical_focal"):
-        function = watched(getattr(__import__("training.tasks.supervised", fromlist=[name]), name), after_network)
-        monkeypatch.setattr(f"training.tasks.supervised.{name}", function)
-    task = SupervisedDepth(DepthNetworkOptions(ENCODER), pretrained=False)
+    for name in ("supervised_terms", "to_canonical_focal"):
+        monkeypatch.setattr(supervised, name, watched(getattr(supervised, name), after_network))
+    every_term = SupervisedLosses(inverse_l1=0.1, inverse_gradient=1.0, inverse_dissimilarity=1.0)
+    task = SupervisedDepth(DepthNetworkOptions(ENCODER), pretrained=False, losses=every_term)
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
     monkeypatch.setattr(task, "log_dict", lambda *_, **__: None)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = task.training_step(views, 0)
     assert loss.dtype == torch.float32
-    assert "log" in after_network.types
+    assert {"log", "convolution"} <= set(after_network.types)
     assert {dtype for types in after_network.types.values() for dtype in types} == {torch.float32}

@@ -12,6 +12,7 @@ from depth_node.camera import PinholeCamera
 from depth_node.synthetic import street_drive, street_world
 from training.data.sample import Batch, Views, clean_views
 from training.errors import DataError
+from training.losses.options import SupervisedLosses
 from training.losses.supervised import log_l1, log_residual, to_canonical_focal
 from training.networks.depth import DepthNetworkOptions
 from training.tasks.supervised import SupervisedDepth
@@ -73,6 +74,45 @@ def test_validation_reports_the_error_in_canonical_metres(views: Views, monkeypa
         expected = log_l1(*log_residual(task(views.image), truth), limit=float("inf"))
     assert float(logged["val/log_l1"]) == pytest.approx(float(expected))
     assert 0 < logged["val/abs_rel"] < 2
+
+
+DENSE_DEPTH = SupervisedLosses(0, 0, 0, inverse_l1=0.1, inverse_gradient=1.0, inverse_dissimilarity=1.0)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_learns_by_the_losses_of_densedepth(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = DepthNetworkOptions("resnet10t")
+    task = SupervisedDepth(network, pretrained=False, min_depth=1.0, max_depth=100.0, losses=DENSE_DEPTH)
+    terms: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(task, "log_dict", lambda values, **_: terms.update(values))
+    optimizer = torch.optim.Adam(task.parameters(), lr=5e-4)
+    losses = []
+    for _ in range(40):
+        loss = task.training_step(views, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert set(terms) == {f"train/{t}" for t in ("loss", "inverse_l1", "inverse_gradient", "inverse_dissimilarity")}
+    assert np.mean(losses[-3:]) < 0.65 * losses[0]
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_half_resolution_predictions_are_evaluated_at_full_resolution(
+    views: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = DepthNetworkOptions("densenet121", decoder="dense_depth")
+    task = SupervisedDepth(network, pretrained=False, min_depth=1.0, max_depth=100.0, losses=DENSE_DEPTH)
+    monkeypatch.setattr(task, "log_dict", lambda *_, **__: None)
+    assert task.depth_network(views.image)[0].shape == (2, 1, 32, 48)
+    task.training_step(views, 0).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in task.parameters())
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(task, "log", lambda name, value, **_: logged.update({name: torch.as_tensor(value).item()}))
+    task.eval().validation_step(views, 0)
+    assert task(views.image).shape == (2, 1, 64, 96)
+    assert set(logged) == {"val/log_l1", "val/abs_rel"}
 
 
 def test_frames_without_depth_are_refused(views: Views) -> None:
