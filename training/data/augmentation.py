@@ -16,12 +16,14 @@ class Draws:
     """What was drawn for each of B samples: tensors on the CPU, so that the device has nothing to answer.
 
     flipped, recolored, gray: bool [B]. colors: what happens to the colours of those that are recoloured.
+    channels: int64 [B, 3], which of red, green and blue each channel becomes; (0, 1, 2) where nothing is permuted.
     """
 
     flipped: Tensor
     recolored: Tensor
     colors: ColorChange
     gray: Tensor
+    channels: Tensor
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Augmentation:
         saturation: largest relative change of saturation.
         hue: largest change of hue, as a fraction of the colour circle.
         grayscale: probability that the networks see the sample without colour.
+        channel_permutation: probability that red, green and blue change places (0.25 in DenseDepth, Alhashim and
+            Wonka, 2018).
     """
 
     flip: float = 0.5
@@ -45,6 +49,7 @@ class Augmentation:
     saturation: float = 0.2
     hue: float = 0.1
     grayscale: float = 0.0
+    channel_permutation: float = 0.0
 
     def __call__(self, batch: Batch) -> Views:
         """Augmented views; flips change every field, colours only what the networks see.
@@ -66,12 +71,15 @@ class Augmentation:
         factors = factors + (unchanged + largest - factors) * torch.rand(count, 4)
         order = torch.rand(count, 4).argsort(dim=1)
         flipped, recolored, gray = decisions.unbind(1)
-        return Draws(flipped, recolored, ColorChange(factors, order), gray)
+        permuted = torch.rand(count, 1) < self.channel_permutation
+        channels = torch.where(permuted, torch.rand(count, 3).argsort(dim=1), torch.arange(3))
+        return Draws(flipped, recolored, ColorChange(factors, order), gray, channels)
 
 
 def _recolor(image: Tensor, sources: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """Target [B, 3, H, W] and sources [B, N, 3, H, W] in the colours that were drawn; others are left as they are."""
-    if not (draws.recolored.any() or draws.gray.any()):
+    permuted = (draws.channels != torch.arange(3)).any(dim=1)
+    if not (draws.recolored.any() or draws.gray.any() or permuted.any()):
         return image, sources
     device = image.device
     frames = torch.cat([image[:, None], sources], dim=1)
@@ -83,6 +91,9 @@ def _recolor(image: Tensor, sources: Tensor, draws: Draws) -> tuple[Tensor, Tens
     if draws.gray.any():
         gray = draws.gray.to(device, non_blocking=True).view(-1, 1, 1, 1, 1)
         frames = torch.where(gray, grayscale(frames), frames)
+    if permuted.any():
+        channels = draws.channels.to(device, non_blocking=True).view(-1, 1, 3, 1, 1)
+        frames = frames.take_along_dim(channels, dim=2)
     return frames[:, 0], frames[:, 1:]
 
 

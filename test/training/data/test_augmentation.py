@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,10 @@ def test_probability_one_mirrors_every_field_of_every_sample() -> None:
     assert views.depth is not None
     assert batch.depth is not None
     assert torch.equal(views.depth, batch.depth.flip(-1))
+    with_masks = replace(batch, instances=batch.image[:, :1])
+    mirrored = replace(NOTHING, flip=1.0)(with_masks).instances
+    assert mirrored is not None
+    assert torch.equal(mirrored, batch.image[:, :1].flip(-1))
     torch.testing.assert_close(views.intrinsics, torch.tensor([[0.6, 1.9, 0.55, 0.5]]).repeat(3, 1))
 
 
@@ -163,6 +168,24 @@ def test_grayscale_is_for_the_networks_only() -> None:
     views = Augmentation(flip=0.0, jitter=0.0, grayscale=1.0)(make_batch())
     torch.testing.assert_close(views.network_image, views.network_image[:, :1].expand(-1, 3, -1, -1))
     assert not torch.equal(views.image[:, 0], views.image[:, 1])
+
+
+def test_permuted_channels_are_those_of_target_and_sources_alike_and_for_the_networks_only() -> None:
+    batch = make_batch(size=600)
+    torch.manual_seed(0)
+    views = Augmentation(flip=0.0, jitter=0.0, channel_permutation=0.25)(batch)
+    clean = clean_views(batch)
+    assert torch.equal(views.image, clean.image)
+    permutations = list(itertools.permutations(range(3)))
+    matches = torch.stack([(views.network_image == clean.image[:, p]).flatten(1).all(1) for p in permutations], dim=1)
+    assert (matches.sum(1) == 1).all()
+    chosen = matches.int().argmax(1)
+    for i in (0, *range(590, 600)):
+        assert torch.equal(views.network_sources[i], clean.sources[i][:, permutations[chosen[i]]])
+    counts = chosen.bincount(minlength=6)
+    # A quarter is drawn for, and a sixth of that stays as it was.
+    assert counts[0] == pytest.approx(600 * (1 - 0.25 * 5 / 6), abs=40)
+    assert (counts[1:] > 600 * 0.25 / 6 / 3).all()
 
 
 def test_draws_are_torchvisions_and_reach_their_limits() -> None:
