@@ -52,11 +52,10 @@ class ViewThread:
         self._worker.stop()
 
     def _work(self, view: NetworkView) -> None:
-        try:
-            for consumer in self._consumers:
+        for consumer in self._consumers:
+            try:
                 if consumer.needs_views():
                     consumer.add(view)
-        except Exception:  # it would end the thread without a word
-            self._report("views", traceback.format_exc())
-        finally:
-            self._is_busy = False
+            except Exception:  # it would end the thread without a word
+                self._report("views", traceback.format_exc())
+        self._is_busy = False

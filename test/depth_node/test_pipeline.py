@@ -68,6 +68,37 @@ def test_the_camera_of_the_image_is_passed_on(pipeline: DepthPipeline) -> None:
     assert result.intrinsics_source == "camera_info"
 
 
+def test_where_the_camera_is_from_is_passed_on(pipeline: DepthPipeline) -> None:
+    assert pipeline.process(grey_frame(0), prior_camera(1242, 375), "learned").intrinsics_source == "learned"
+    assert pipeline.process(grey_frame(0), None, "learned").intrinsics_source == "prior"
+
+
+def test_the_view_is_what_the_network_saw_and_said(pipeline: DepthPipeline) -> None:
+    rng = np.random.default_rng(0)
+    rgb = cv2.resize(rng.integers(0, 255, (8, 16, 3), np.uint8), (128, 64), interpolation=cv2.INTER_LINEAR)
+    camera = prior_camera(128, 64, zoom=2.0)
+    pipeline.process(Frame(123, "camera", np.asarray(rgb, np.uint8)), camera)
+    view = pipeline.view()
+    assert (view.stamp_ns, view.frame_id, view.camera, view.is_rectified) == (123, "camera", camera, False)
+    assert view.image.shape == (32, 64, 3)
+    grey = view.image.mean(axis=2)
+    # A camera of twice the model's focal length sees everything twice as far.
+    np.testing.assert_allclose(view.inverse_depth, (0.05 + 0.45 * grey / 255) / 2, rtol=1e-5)
+    before = view.image.copy()
+    pipeline.process(grey_frame(0), None)
+    np.testing.assert_array_equal(view.image, before)
+
+
+def test_the_view_knows_nothing_beyond_the_rectified_image(pipeline: DepthPipeline) -> None:
+    raw = PinholeCamera(64, 32, 40.0, 40.0, 31.5, 15.5, "plumb_bob", (-0.3, 0.1, 0.0, 0.0, 0.0))
+    wider = Rectification(raw, PinholeCamera(64, 32, 20.0, 20.0, 31.5, 15.5))
+    pipeline.process(grey_frame(100, 64, 32), wider)
+    view, outside = pipeline.view(), wider.outside()
+    assert outside is not None
+    np.testing.assert_array_equal(np.isnan(view.inverse_depth), outside)
+    assert (view.camera, view.is_rectified) == (wider.target, True)
+
+
 def test_without_a_camera_the_prior_stands_in(pipeline: DepthPipeline) -> None:
     result = pipeline.process(grey_frame(0), None)
     assert result.intrinsics_source == "prior"
