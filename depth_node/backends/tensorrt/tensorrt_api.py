@@ -146,35 +146,32 @@ def _set_tactics(config: Any) -> None:
 def _watched(config: Any, progress: Progress) -> Any:
     """Has TensorRT report its progress, where it can; the monitor."""
     if MAJOR >= 10:
-        monitor = _monitor(progress)
+
+        class Monitor(trt.IProgressMonitor):
+            """Phases nest; the share is that of the one that reported last. Called from TensorRT's threads."""
+
+            def __init__(self) -> None:
+                trt.IProgressMonitor.__init__(self)
+                self.stopped_by: BaseException | None = None
+                self._steps: dict[str, int] = {}
+
+            def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+                self._steps[name] = steps
+
+            def step_complete(self, name: str, step: int) -> bool:
+                try:
+                    progress(name, (step + 1) / max(self._steps.get(name, 1), 1))
+                except BaseException as error:  # may not pass through TensorRT
+                    self.stopped_by = error
+                return self.stopped_by is None
+
+            def phase_finish(self, name: str) -> None:
+                self._steps.pop(name, None)
+
+        monitor = Monitor()
         config.progress_monitor = monitor
         return monitor
     return None
-
-
-def _monitor(progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):
-        """Phases nest; the share is told of the one that reported last. Called from several threads."""
-
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.stopped_by: BaseException | None = None
-            self._steps: dict[str, int] = {}
-
-        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            self._steps[name] = steps
-
-        def step_complete(self, name: str, step: int) -> bool:
-            try:
-                progress(name, (step + 1) / max(self._steps.get(name, 1), 1))
-            except BaseException as error:  # may not pass through TensorRT
-                self.stopped_by = error
-            return self.stopped_by is None
-
-        def phase_finish(self, name: str) -> None:
-            self._steps.pop(name, None)
-
-    return Monitor()
 
 
 class Engine:
