@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from depth_node.precision.graph import clean_graph
 from depth_node.precision.parity import Tolerance
 from depth_node.precision.quantization import quantizable_layers, quantize
 from depth_node.precision.selection import Selection, select_layers
+from depth_node.resources import cache_directory
 
 # What the choice of layers aims at: half of what an engine may have, which adds float16 and its own kernels.
 TARGET = Tolerance(median=5e-3, p95=2.5e-2)
@@ -52,8 +54,10 @@ def calibrate_int8(model: ModelFile | MotionModelFile, frames: ModelFrames, prog
     """Quantise as many layers as `TARGET` allows on these frames.
 
     Raises:
-        BackendError: not a single layer can be quantised.
+        BackendError: not a single layer can be quantised, or ONNX Runtime is not installed.
     """
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise BackendError("calibration runs the model in ONNX Runtime: pip install onnxruntime")
     graph = clean_graph(onnx.load(model.path))
     layers = quantizable_layers(graph)
     limits = activation_limits(model, graph, layers, frames.inputs, progress)
@@ -109,6 +113,4 @@ def _described(graph: ModelProto, selection: Selection, source: str) -> Int8Grap
 
 
 def _path(model: ModelFile | MotionModelFile) -> Path:
-    from depth_node.resources import cache_directory
-
     return cache_directory("int8") / f"{model.checksum}.onnx"

@@ -85,7 +85,7 @@ def measure_deviation(
             progress("comparing with the model", number / len(frames))
         per_frame.append(deviations(model, run(inputs), reference(inputs)))
     all_pixels = np.concatenate(per_frame)
-    median, p95 = (float(value) for value in np.percentile(all_pixels, [50, 95]))
+    median, p95 = (float(value) for value in np.percentile(all_pixels, [50, 95], method="higher"))
     return Deviation(
         median=median,
         p95=p95,
