@@ -24,7 +24,7 @@ class PoseNetwork(nn.Module):
 
     Args:
         encoder: name of an encoder of its own, as `create_encoder` knows it, that sees both frames as six channels; or
-            the encoder of a depth network, which is shared and sees one frame at a time (`shared` in Monodepth2's code).
+            the encoder of a depth network, which is shared and sees one frame at a time (Monodepth2's `shared`).
         pretrained: start an encoder of its own from timm's ImageNet weights (downloaded by timm on first use), those
             of the first convolution repeated and scaled for six channels.
     """
