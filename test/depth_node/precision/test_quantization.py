@@ -28,8 +28,6 @@ def quantized_by_pair(model: onnx.ModelProto, name: str) -> bool:
     if pair is None or pair.op_type != "DequantizeLinear":
         return False
     return made_by[pair.input[0]].op_type == "QuantizeLinear"
-        node is not None and node.op_type == "DequantizeLinear" and made_by[node.input[0]].op_type == "QuantizeLinear"
-    )
 
 
 def test_all_layers_but_the_head_can_be_quantised(graph: onnx.ModelProto) -> None:
