@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -55,8 +56,13 @@ class OnlineIntrinsics:
         self._selector = CameraSelector(prior)
         self._confirmed: PinholeCamera | None = None
         self._refuted: PinholeCamera | None = None
-        self._infos = node.create_lifecycle_publisher(CameraInfo, "intrinsics", QoSProfile(depth=QUEUE))
-        self._states = node.create_lifecycle_publisher(DiagnosticArray, "intrinsics/status", QoSProfile(depth=QUEUE))
+        self._infos = self._publisher(CameraInfo, "intrinsics")
+        self._states = self._publisher(DiagnosticArray, "intrinsics/status")
+
+    def _publisher(self, message_type: type, topic: str) -> LifecyclePublisher:
+        overrides = QoSOverridingOptions.with_default_policies()
+        qos = QoSProfile(depth=QUEUE)
+        return self._node.create_lifecycle_publisher(message_type, topic, qos, qos_overriding_options=overrides)
 
     def destroy(self) -> None:
         """Take the publishers away, and free the motion model."""
@@ -104,7 +110,9 @@ class OnlineIntrinsics:
         if self.is_wanted():
             return True
         if selected is not None and selected.source == "camera_info":
-            return settings.intrinsics_verify and self._confirmed != selected.pinhole
+            # What bends straight lines is no pinhole camera, and would be taken for another focal length.
+            is_pinhole = not selected.pinhole.is_distorted
+            return settings.intrinsics_verify and is_pinhole and self._confirmed != selected.pinhole
         return settings.intrinsics_source in ("auto", "learned")
 
     # In the thread of views
@@ -120,7 +128,8 @@ class OnlineIntrinsics:
 
     def _verify(self, tracked: TrackedIntrinsics) -> None:
         selected = self._selector.selected
-        if selected is None or selected.source != "camera_info" or not tracked.is_usable:
+        is_checked = selected is not None and selected.source == "camera_info" and not selected.pinhole.is_distorted
+        if selected is None or not is_checked or not tracked.is_usable:
             self.deviation = None
             return
         camera, estimate = selected.pinhole, tracked.estimate

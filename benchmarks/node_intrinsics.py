@@ -1,0 +1,132 @@
+"""What learning the intrinsics costs the depth node: CPU, and the latency of depth, with and without it, in turns.
+
+One node, images of a camera that turns at a fixed rate, depth and cloud subscribed. `intrinsics.source` goes to and fro
+between `prior` (nothing is learned) and `learned` within the same process. CPU is in percent of one core, `more` in
+percent of what it is without; `end_to_end` (p50 / p95, ms) is from before an image is sent until all of it is here.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain, cycle
+from typing import Any
+
+import cv2
+import numpy as np
+from common import report
+from node_process import (
+    Arrivals,
+    Camera,
+    Peer,
+    Usage,
+    isolated_peer,
+    node_arguments,
+    node_context,
+    node_parameters,
+    percentiles,
+    running_node,
+)
+from numpy.typing import NDArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from std_msgs.msg import Header
+
+from depth_node.images import color_image_message
+
+BAR_PERCENT = 10.0  # of what the node uses without it
+SETTLE_S = 3.0
+TOPICS = ("depth/image", "points")
+SHIFT_PER_IMAGE = 0.01  # of the width: about one degree
+
+
+class TurningCamera(Camera):
+    """Shows parts of one wide picture, to and fro."""
+
+    def __init__(self, node: Node, size: tuple[int, int]) -> None:
+        super().__init__(node, size, ReliabilityPolicy.BEST_EFFORT)
+        width, height = size
+        wide, header = textured_image(2 * width, height), Header(frame_id="camera")
+        steps = range(0, width, max(1, round(SHIFT_PER_IMAGE * width)))
+        parts = [np.ascontiguousarray(wide[:, x : x + width]) for x in steps]
+        messages = [bytearray(serialize_message(color_image_message(part, header))) for part in parts]
+        self._messages: Iterator[bytearray] = cycle(chain(messages, messages[::-1]))
+
+    def publish(self) -> None:
+        """The next image, and its camera_info before it."""
+        self._image = next(self._messages)
+        super().publish()
+
+
+def main() -> int:
+    """Measure and report."""
+    parser = node_arguments(__doc__)
+    parser.add_argument("--rate", type=float, default=10.0, help="images per second")
+    parser.add_argument("--seconds", type=float, default=15.0, help="per turn")
+    parser.add_argument("--turns", type=int, default=3, help="of each kind")
+    arguments = parser.parse_args()
+    context = node_context(arguments)
+    turns: dict[str, list[dict[str, Any]]] = {"prior": [], "learned": []}
+    with isolated_peer() as peer, running_node(node_parameters(arguments)) as process:
+        arrivals = Arrivals(TOPICS)
+        peer.subscribe(arrivals, ReliabilityPolicy.RELIABLE)
+        camera = TurningCamera(peer.node, tuple(arguments.size))
+        peer.wait_until_active(camera, TOPICS)
+        for source in ("prior", "learned") * arguments.turns:
+            set_source(peer, source)
+            peer.stream(camera, arguments.rate, SETTLE_S)
+            started, before = time.perf_counter(), Usage.of(process)
+            peer.stream(camera, arguments.rate, arguments.seconds)
+            cpu = Usage.of(process).cpu_percent_since(before)
+            turns[source].append({"cpu": cpu, "ms": arrivals.end_to_end_ms(camera.sent, after=started)})
+        learned = dict(peer.final_diagnostics().values)
+    rows = [row(source, of_source) for source, of_source in turns.items()]
+    without, with_it = (each["cpu_percent"] for each in rows)
+    rows[1] |= {"more": 100 * (with_it / without - 1), "bar": BAR_PERCENT}
+    pairs = {key: learned.get(f"intrinsics_{key}") for key in ("state", "pairs")}
+    report("node_intrinsics", rows, **context, rate=arguments.rate, seconds=arguments.seconds, **pairs)
+    return 0
+
+
+def row(source: str, turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """All turns of a kind."""
+    cpu = [turn["cpu"] for turn in turns]
+    return {
+        "intrinsics.source": source,
+        "cpu_percent": float(np.mean(cpu)),
+        "least": min(cpu),
+        "most": max(cpu),
+        "more": None,
+        "bar": None,
+        "end_to_end": percentiles(np.concatenate([turn["ms"] for turn in turns]), 50, 95),
+        "results": sum(len(turn["ms"]) for turn in turns),
+    }
+
+
+def textured_image(width: int, height: int) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3] with structure of several sizes, as a street has."""
+    random = np.random.default_rng(0)
+    total = np.zeros((height, width, 3), np.float32)
+    for cells in (8, 16, 32, 64):
+        noise = random.standard_normal((cells, cells * width // height, 3)).astype(np.float32)
+        total += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    total -= total.min()
+    return np.asarray(255 * total / total.max(), np.uint8)
+
+
+def set_source(peer: Peer, source: str) -> None:
+    """Set `intrinsics.source` of the node."""
+    client = peer.node.create_client(SetParameters, "depth_node/set_parameters")
+    peer.wait_for(client.service_is_ready, "the node's parameters")
+    parameter = Parameter("intrinsics.source", value=source).to_parameter_msg()
+    future = client.call_async(SetParameters.Request(parameters=[parameter]))
+    peer.wait_for(future.done, "an answer")
+    peer.node.destroy_client(client)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
