@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from depth_node.backends.interface import one_line
 from depth_node.errors import BackendError
 
 try:
@@ -44,7 +45,10 @@ def device() -> Device:
     Raises:
         DeviceError: none answers, or its driver is too old.
     """
-    error, count = runtime.cudaGetDeviceCount()
+    try:
+        error, count = runtime.cudaGetDeviceCount()
+    except RuntimeError as fault:  # cuda-python before 12.8, without libcuda
+        raise DeviceError(f"no NVIDIA driver is loaded ({one_line(fault)})") from fault
     if error == runtime.cudaError_t.cudaErrorInsufficientDriver:
         raise DeviceError(_driver_fault())
     if error == runtime.cudaError_t.cudaErrorNoDevice or (error == runtime.cudaError_t.cudaSuccess and count == 0):
