@@ -63,8 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and report."""
     arguments = _parser().parse_args(argv)
     model = read_model(find_model(arguments.model))
-    frames = synthetic_frames(model)
-    if arguments.calibration is not None:
+    if arguments.calibration is None:
+        frames = synthetic_frames(model)
+    else:
         frames = read_frames(model, arguments.calibration, arguments.frames, _say)
         save_int8(model, calibrate_int8(model, frames, _say))
     with ExitStack() as stack:

@@ -74,12 +74,11 @@ def write_graph(model: ModelFile | MotionModelFile, precision: str, path: Path, 
 
 
 def calibration_table(quantized: Int8Graph) -> Table:
-    """What became of each layer, and why."""
-    facts = quantized.facts
-    table = Table(title=str(quantized), title_justify="left", show_header=False)
-    table.add_row("deviation in int8 and fp32", str(Deviation(**facts["deviation"])))
-    for layer, p95 in facts["kept"].items():
-        table.add_row(f"not in int8: {layer}", f"it alone would move 5 % of the pixels by more than {p95:.1%}")
+    """The layers that are not in int8, and why."""
+    title = f"{quantized}\ndeviation: {Deviation(**quantized.facts['deviation'])}"
+    table = Table("not in int8", "5 % of the pixels would move by more than", title=title, title_justify="left")
+    for layer, p95 in quantized.facts["kept"].items():
+        table.add_row(layer, f"{p95:.1%}")
     return table
 
 
