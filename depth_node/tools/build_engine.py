@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             if arguments.precision == "int8":
                 quantized = calibrate_int8(model, frames, report)
                 save_int8(model, quantized)
-                console.print(calibration_table(quantized))
+                console.print(f"{quantized}; deviation: {Deviation(**quantized.facts['deviation'])}", soft_wrap=True)
+                console.print(kept_table(quantized))
         if arguments.graph is not None:
             write_graph(model, arguments.precision, arguments.graph, report)
             console.print(f"written: {arguments.graph}")
@@ -73,10 +74,9 @@ def write_graph(model: ModelFile | MotionModelFile, precision: str, path: Path, 
         raise ModelFileError(f"{model.path} is described by a sidecar; expected a model of `python -m training export`")
 
 
-def calibration_table(quantized: Int8Graph) -> Table:
+def kept_table(quantized: Int8Graph) -> Table:
     """The layers that are not in int8, and why."""
-    title = f"{quantized}\ndeviation: {Deviation(**quantized.facts['deviation'])}"
-    table = Table("not in int8", "5 % of the pixels would move by more than", title=title, title_justify="left")
+    table = Table("not in int8", "it alone would move 5 % of the pixels by more than")
     for layer, p95 in quantized.facts["kept"].items():
         table.add_row(layer, f"{p95:.1%}")
     return table
