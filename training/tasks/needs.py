@@ -1,4 +1,4 @@
-"""What the losses of a recipe need of its data."""
+"""What the losses of a recipe need of its data, and what both make of depth."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def check_losses(losses: SelfSupervisedLosses, data: DepthData) -> None:
         raise RecipeError(
             "losses.velocity supervises the motion between neighbours, and here none is learned: set it to 0"
         )
+
+
+def is_metric(losses: SelfSupervisedLosses, data: DepthData) -> bool:
+    """Whether depth comes out in metres: known motion, a known baseline or known speed say how long a metre is."""
+    return data.known_poses or data.stereo or losses.velocity > 0

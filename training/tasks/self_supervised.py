@@ -34,7 +34,7 @@ from training.networks.pose import PoseNetwork, source_bottlenecks, source_poses
 from training.pose_checkpoints import SHARED_ENCODER, PoseNetworkCard, write_pose_card
 from training.tasks.cameras import check_cameras, focal_terms
 from training.tasks.fog import in_depth_fog
-from training.tasks.needs import check_losses
+from training.tasks.needs import check_losses, is_metric
 from training.tasks.optimization import Optimization, OwnRate
 from training.tasks.pictures import reprojection_panel
 from training.tasks.predictions import Predictions
@@ -261,7 +261,7 @@ class SelfSupervisedDepth(L.LightningModule):
             scales=self.depth_network.scales,
             min_depth=self.min_depth,
             max_depth=self.max_depth,
-            metric=data.known_poses or data.stereo or self.losses.velocity > 0,
+            metric=is_metric(self.losses, data),
             prior=data.intrinsics_prior() if self.learned_intrinsics is None else self.learned_intrinsics.prior,
             width=data.width,
             height=data.height,

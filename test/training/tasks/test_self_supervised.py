@@ -16,13 +16,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depth_node.camera import PinholeCamera
-from depth_node.synthetic import street_drive, street_world
+from depth_node.synthetic import render, street_drive, street_world
 from training.checkpoints import load_depth_network
 from training.data.module import DepthData, Source
+from training.data.records import translation
 from training.data.sample import Batch, Views, clean_views
 from training.data.synthetic import DriveOptions, read_synthetic, write_street_drive
-from training.errors import DataError
-from training.losses.options import GeometryConsistency, OutlierMask, SelfSupervisedLosses
+from training.errors import DataError, RecipeError
+from training.geometry.warp import warp
+from training.losses.options import GeometryConsistency, InstanceCoherence, OutlierMask, SelfSupervisedLosses
+from training.losses.photometric import photometric_error
+from training.networks.depth import DepthNetworkOptions
+from training.tasks.needs import check_losses, is_metric
 from training.tasks.optimization import Optimization
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.validation import median_scaled_abs_rel
@@ -197,3 +202,98 @@ def test_sources_in_another_order_are_refused(tmp_path: Path) -> None:
     data = DepthData(tmp_path, drive, width=96, height=64, batch_size=2, workers=0, source_offsets=[1, -1])
     with pytest.raises(DataError, match=r"data.source_offsets is \[1, -1\], .* is \[-1, 1\]"):
         quick_trainer(tmp_path).fit(SelfSupervisedDepth(pretrained=False), datamodule=data)
+
+
+def stereo_views(batch: Batch) -> Views:
+    """The triplet with one more source, 0.5 m to the right, whose pose alone is known."""
+    camera = PinholeCamera(width=96, height=64, fx=60, fy=60, cx=47.5, cy=28)
+    T_right_left = torch.from_numpy(translation(-0.5, 0, 0)).float()
+    drive = list(street_drive(street_world(seed=3), camera, frames=3, speed=8.0))
+    right, _ = render(street_world(seed=3), camera, drive[1].T_world_camera @ translation(0.5, 0, 0))
+    partner = torch.from_numpy(right).movedim(-1, 0)[None, None]
+    sources = torch.cat([batch.sources, partner], dim=1)
+    return clean_views(replace(batch, sources=sources, T_source_target=T_right_left[None, None]))
+
+
+def test_a_stereo_partner_gives_scale_beside_neighbours_of_unknown_motion(batch: Batch) -> None:
+    views = stereo_views(batch)
+    task = small_task(seed=5, scales=1)
+    poses = task.predictions(views).T_source_target
+    assert poses.shape == (1, 3, 4, 4)
+    assert views.T_source_target is not None
+    torch.testing.assert_close(poses[:, 2], views.T_source_target[:, 0])
+    loss, diagnostics = task.reprojection(views)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in task.pose_network.parameters())
+    # At true depth, the partner explains the target: the known baseline is used as it is.
+    assert batch.depth is not None
+    depth = batch.depth.where(batch.depth > 0, 200.0)
+    warped, visible = warp(views.sources[:, 2], depth, views.intrinsics, poses[:, 2])
+    error = photometric_error(warped, views.image)[visible & (batch.depth > 0)]
+    assert error.median() < 0.5 * photometric_error(views.sources[:, 2], views.image).median()
+    assert diagnostics.finest.warped.shape[1] == 3
+
+
+def test_known_speed_gives_learned_motion_its_length(triplet: Views) -> None:
+    views = replace(triplet, T_source_target=None, distances=torch.full((1, 2), 0.8))
+    torch.manual_seed(5)
+    task = SelfSupervisedDepth(
+        DepthNetworkOptions("resnet10t"),
+        "resnet10t",
+        pretrained=False,
+        scales=1,
+        losses=SelfSupervisedLosses(velocity=0.5),
+    )
+    with torch.no_grad():
+        lengths = task.predictions(views).T_source_target[0, :, :3, 3].norm(dim=-1)
+    _, diagnostics = task.reprojection(views)
+    assert diagnostics.velocity is not None
+    assert float(diagnostics.velocity) == pytest.approx(0.5 * float((lengths - 0.8).abs().mean()), rel=1e-3)
+    assert task.reprojection(replace(views, distances=None))[1].velocity is None
+    fit(task, views, steps=25)
+    with torch.no_grad():
+        lengths = task.predictions(views).T_source_target[0, :, :3, 3].norm(dim=-1)
+    np.testing.assert_allclose(lengths.numpy(), 0.8, rtol=0.25)
+
+
+def test_coherent_instances_change_reprojection_and_by_choice_smoothness(triplet: Views) -> None:
+    instances = torch.zeros(1, 1, 64, 96, dtype=torch.uint8)
+    instances[..., 20:50, 30:60] = 1
+    terms = {}
+    for name, losses in {
+        "none": SelfSupervisedLosses(automask=False),
+        "both": SelfSupervisedLosses(automask=False, instances=InstanceCoherence()),
+        "reprojection": SelfSupervisedLosses(automask=False, instances=InstanceCoherence(smoothness=False)),
+    }.items():
+        torch.manual_seed(0)
+        task = SelfSupervisedDepth(pretrained=False, losses=losses)
+        diagnostics = task.reprojection(replace(triplet, instances=instances))[1]
+        terms[name] = (float(diagnostics.photometric), float(diagnostics.smoothness))
+        inside = diagnostics.finest.depth[instances > 0]
+        assert (inside.unique().numel() == 1) == (name != "none")
+    assert terms["both"][0] == terms["reprojection"][0] != terms["none"][0]
+    assert terms["reprojection"][1] == terms["none"][1] != terms["both"][1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "options", "message"),
+    [
+        (SelfSupervisedLosses(instances=InstanceCoherence()), {}, "set data.instances: true"),
+        (SelfSupervisedLosses(velocity=0.05), {}, "set data.speed: true"),
+        (SelfSupervisedLosses(velocity=0.05), {"speed": True, "known_poses": True}, "none is learned"),
+    ],
+)
+def test_losses_refuse_data_that_lacks_what_they_need(
+    tmp_path: Path, losses: SelfSupervisedLosses, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check_losses(losses, DepthData(tmp_path, **options))
+    check_losses(SelfSupervisedLosses(), DepthData(tmp_path, **options))
+
+
+def test_speed_stereo_and_poses_make_a_model_metric(tmp_path: Path) -> None:
+    alone, with_speed = SelfSupervisedLosses(), SelfSupervisedLosses(velocity=0.05)
+    assert not is_metric(alone, DepthData(tmp_path, speed=True))
+    assert is_metric(with_speed, DepthData(tmp_path, speed=True))
+    assert is_metric(alone, DepthData(tmp_path, stereo=True))
+    assert is_metric(alone, DepthData(tmp_path, known_poses=True))
