@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from depth_node.errors import DepthNodeError
 from training.callbacks.checkpointing import CheckpointInterval, ResumedCurves, checkpoint_callbacks
 from training.callbacks.non_finite import NonFiniteSteps
 from training.callbacks.summary import StepSummary
@@ -89,6 +90,18 @@ class TrainingCLI(LightningCLI):
         if self.config.weights is not None:
             raise CheckpointError("both resume and weights are given: a resumed run has its weights; leave one out")
         self.resumed_step = read_checkpoint(self.config.resume)["global_step"]
+
+    def instantiate_classes(self) -> None:
+        """Make task, data and trainer, with our own errors as they are: jsonargparse has them in one about types."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, DepthNodeError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer that writes curves for TensorBoard and keeps the best and the last checkpoint."""

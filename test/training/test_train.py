@@ -200,6 +200,26 @@ def test_unknown_key_of_a_recipe_names_the_nearest(
     assert f"Did you mean {hint}?" in error
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("network.encoder", "resnet81", "there is no encoder 'resnet81': did you mean 'resnet18'?"),
+        ("network.decoder", "dpt", "decoder dpt needs a vision transformer such as vit_small_patch14_dinov2, not mob"),
+    ],
+)
+def test_networks_that_cannot_be(
+    recipe: Path, option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(recipe, f"--model.init_args.{option}", value) == 2
+    assert f"train: {message}" in capsys.readouterr().err
+
+
+def test_a_size_that_the_network_cannot_take(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(recipe, "--data.width", "100") == 2
+    error = capsys.readouterr().err
+    assert "train: input size is 100x64; mobilenetv3_small_050 with unet needs multiples of 32" in error
+
+
 def test_the_best_checkpoint_is_chosen_by_what_validation_can_measure(streets: Path) -> None:
     (streets / "camera.yaml").write_text(
         "{image_width: 96, image_height: 64, camera_matrix: {data: [60, 0, 47.5, 0, 60, 31.5, 0, 0, 1]}}"
