@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-Cell = str | float | None
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over several runs and the standard deviation of one of them; None of a single run."""
+
+    mean: float
+    deviation: float | None
+
+
+Cell = str | float | Spread | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class ReportTable:
         best = [_best(column, [row[place] for row in self.rows]) for place, column in enumerate(self.columns)]
         return [
             [
-                (_text(column, cell), cell is not None and cell == wanted)
+                (_text(column, cell), wanted is not None and _number(cell) == wanted)
                 for column, cell, wanted in zip(self.columns, row, best, strict=True)
             ]
             for row in self.rows
@@ -61,13 +70,20 @@ class ReportTable:
 
 
 def _best(column: Column, cells: Sequence[Cell]) -> float | None:
-    numbers = [cell for cell in cells if isinstance(cell, int | float)]
+    numbers = [number for number in map(_number, cells) if number is not None]
     if column.best is None or len(numbers) < 2:
         return None
     return min(numbers) if column.best == "lowest" else max(numbers)
 
 
+def _number(cell: Cell) -> float | None:
+    return None if isinstance(cell, str) else cell.mean if isinstance(cell, Spread) else cell
+
+
 def _text(column: Column, cell: Cell) -> str:
+    if isinstance(cell, Spread):
+        deviation = "" if cell.deviation is None else f" ± {column.format.format(cell.deviation)}"
+        return column.format.format(cell.mean) + deviation
     return "-" if cell is None else cell if isinstance(cell, str) else column.format.format(cell)
 
 
