@@ -92,7 +92,7 @@ def _downloaded() -> dict[str, Tensor]:
         file = known.url.rsplit("/", 1)[-1]
         raise DataError(
             f"the weights of Mask R-CNN cannot be downloaded ({error}): fetch {known.url} elsewhere and give it with "
-            f"--instances_weights, or put it into {Path(torch.hub.get_dir()) / 'checkpoints'} as {file}; or let "
+            f"--instances-weights, or put it into {Path(torch.hub.get_dir()) / 'checkpoints'} as {file}; or let "
             "another segmenter write the masks (docs/training.md)"
         ) from error
 

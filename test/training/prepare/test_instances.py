@@ -135,7 +135,7 @@ def test_without_internet_a_user_is_told_what_to_do(
     (folder / "0.png").write_bytes(b"")
     with pytest.raises(DataError) as error:
         prepare([str(folder), "--output", str(tmp_path / "out"), "--instances", "true"])
-    for hint in ("cannot be downloaded", "maskrcnn_resnet50_fpn_coco", "--instances_weights", "hub/checkpoints"):
+    for hint in ("cannot be downloaded", "maskrcnn_resnet50_fpn_coco", "--instances-weights", "hub/checkpoints"):
         assert hint in str(error.value)
     assert not (tmp_path / "out" / "frames").exists()  # nothing was begun
 
