@@ -32,6 +32,7 @@ from depth_node.rectification import Rectification
 from depth_node.resources import find_model
 
 QUEUE = 5
+MOST_ANNOUNCEMENTS = 50  # two publishers of camera_info, a good one and a bad one, would fill the log
 
 
 class OnlineIntrinsics:
@@ -54,6 +55,7 @@ class OnlineIntrinsics:
         self._motion = motion
         self._tracker = IntrinsicsTracker(prior, self._load(), motion)
         self._selector = CameraSelector(prior)
+        self._announcements = 0
         self._confirmed: PinholeCamera | None = None
         self._refuted: PinholeCamera | None = None
         self._infos = self._publisher(CameraInfo, "intrinsics")
@@ -91,7 +93,9 @@ class OnlineIntrinsics:
             settings.intrinsics_max_change,
         )
         if before is None or before.source != selected.source:
-            self._announce(selected)
+            self._announcements += 1
+            if self._announcements <= MOST_ANNOUNCEMENTS:
+                self._announce(selected)
         return selected
 
     def publish(self, header: Header, width: int, height: int) -> None:

@@ -168,6 +168,10 @@ def test_intrinsics_are_announced_when_their_source_changes(setting: Setting) ->
     setting.handler.camera_info = None
     setting.handle(image())
     assert len(setting.node.log("warning")) == 2
+    for info in [good, None] * 100:
+        setting.handler.camera_info = info
+        setting.handle(image())
+    assert len([line for line in setting.node.log("info") + setting.node.log("warning") if "intrinsics" in line]) == 50
 
 
 RAW = CameraInfo(

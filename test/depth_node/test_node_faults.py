@@ -191,8 +191,8 @@ def test_camera_info_never_late_changing_and_bad(start: Callable[..., Any]) -> N
         assert int(values["errors_camera_info"]) >= 3
         assert int(values["errors_camera_info_size"]) >= 1
         assert values["intrinsics_source"] == "prior"
-        for said in ("fx = 0.0", "100x100", "intrinsics prior", "intrinsics from"):
-            assert process.log.count(said) == 1
+        for said, times in {"fx = 0.0": 1, "100x100": 1, "intrinsics prior": 4, "intrinsics from": 3}.items():
+            assert process.log.count(said) == times
         assert "fx = nan" not in process.log  # a second one of its kind
 
 
