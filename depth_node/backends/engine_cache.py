@@ -82,6 +82,15 @@ class CachedEngine:
     is_new: bool
 
 
+@dataclass(frozen=True)
+class EngineRecord:
+    """What the cache knows of an engine. key: the fields of `EngineKey`, as JSON has them; facts: its builder's."""
+
+    path: Path
+    key: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
 class EngineCache:
     """The engines of this user. `folder` is for tests; otherwise it is in the user's cache.
 
@@ -120,6 +129,12 @@ class EngineCache:
         """The engine of this key, if there is one that may be used; says nothing of others."""
         store = self._store()
         return None if store is None else store.find(key, says_why=False)
+
+    def of_model(self, checksum: str) -> list[EngineRecord]:
+        """The engines of a model that are whole, the last used first; also records of engines that were refused."""
+        store = self._store()
+        records = iter(()) if store is None else store.records()
+        return [record for record in records if record.key["model"] == checksum]
 
     @property
     def is_usable(self) -> bool:
@@ -168,17 +183,20 @@ class _Store:
     def _stale(self, key: EngineKey) -> str:
         """How an engine of the same model and precision differs, if there is one."""
         wanted = _plain(key)
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_used, reverse=True):
-            try:
-                found = read_sealed(path, self._secret)[0]["key"]
-            except (SealError, OSError):
-                continue
+        for found in (record.key for record in self.records()):
             if found["model"] == key.model and found["precision"] == key.precision:
                 changes = [
                     f"{name} was {found[name]} and is {wanted[name]}" for name in wanted if found[name] != wanted[name]
                 ]
                 return f"the one in the cache is stale, {', '.join(changes)}"
         return ""
+
+    def records(self) -> Iterator[EngineRecord]:
+        """Of every engine that is whole, the last used first."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_used, reverse=True):
+            with suppress(SealError, OSError):
+                manifest, _ = read_sealed(path, self._secret)
+                yield EngineRecord(path, manifest["key"], manifest["facts"])
 
     @contextmanager
     def locked(self, progress: Progress) -> Iterator[None]:

@@ -62,7 +62,7 @@ class Deviation:
     def __str__(self) -> str:
         return (
             f"median {self.median:.2%}, 95 % within {self.p95:.2%}, largest {self.maximum:.2%} "
-            f"({self.frames} frames: {self.source}; reference: {self.reference})"
+            f"({self.source}; reference: {self.reference})"
         )
 
 

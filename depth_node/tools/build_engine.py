@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,10 @@ def engine_table(model: ModelFile | MotionModelFile, options: EngineOptions, eng
     return table
 
 
-def engine_rows(facts: dict[str, Any] | Any) -> dict[str, str]:
+def engine_rows(facts: Mapping[str, Any]) -> dict[str, str]:
     """What is known of an engine, in words, by what it is."""
+    if "refused" in facts:
+        return {"refused": facts["refused"]}
     rows = {
         "size": f"{facts['engine_bytes'] / 2**20:.1f} MiB, {facts['device_bytes'] / 2**20:.1f} MiB of device memory",
         "built in": f"{facts['build_seconds']:.0f} s",

@@ -14,9 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from depth_node.backends import available_backends, create_backend, create_motion_backend
+from depth_node.backends.engine_cache import EngineCache, EngineRecord
 from depth_node.backends.interface import Loaded
 from depth_node.model import ModelFile, ModelSpec, MotionModelFile, read_any_model
+from depth_node.precision.int8 import load_int8
+from depth_node.precision.parity import Deviation
 from depth_node.resources import find_model
+from depth_node.tools.build_engine import engine_rows
 
 BENCHMARK_RUNS = 30
 
@@ -35,15 +39,21 @@ def main(argv: list[str] | None = None) -> int:
 
     model = read_any_model(find_model(arguments.model))
     timings = [time_backend(model, name) for name in available_backends()] if arguments.benchmark else []
+    built, quantized = EngineCache().of_model(model.checksum), load_int8(model)
     if arguments.json:
         spec = dataclasses.asdict(model.spec)
         if isinstance(model, ModelFile):
             spec["has_confidence"] = model.spec.has_confidence
-        contract = {"path": str(model.path), "checksum": model.checksum, **spec}
+        engines = [{"path": str(record.path), **record.key, **record.facts} for record in built]
+        contract = {"path": str(model.path), "checksum": model.checksum, **spec, "engines": engines}
         print(json.dumps({**contract, "benchmark": timings} if arguments.benchmark else contract, indent=2))
         return 0
     console = Console()
     console.print(contract_table(model))
+    if quantized is not None:
+        console.print(f"{quantized}; deviation: {Deviation(**quantized.facts['deviation'])}", soft_wrap=True)
+    for record in built:
+        console.print(engine_table(record))
     if timings:
         console.print(timing_table(timings))
     return 0
@@ -120,6 +130,18 @@ def _depth_rows(spec: ModelSpec) -> dict[str, str]:
         "metric": "yes, for the prior's focal length" if spec.metric else "no: up to one unknown scale",
         "intrinsics prior": f"fx/W {fx:.4f}, fy/H {fy:.4f}, (cx + 0.5)/W {cx:.4f}, (cy + 0.5)/H {cy:.4f}",
     }
+
+
+def engine_table(record: EngineRecord) -> Table:
+    """A TensorRT engine of the model in the cache: what it is for, and how far its numbers are from the model's."""
+    key = record.key
+    title = f"engine {key['precision']}: {key['device']} ({key['compute_capability']}), TensorRT {key['tensorrt']}"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_row("file", str(record.path))
+    table.add_row("inputs", ", ".join(f"{name} {list(shape)}" for name, shape in key["shapes"].items()))
+    for name, value in engine_rows(record.facts).items():
+        table.add_row(name, value)
+    return table
 
 
 def timing_table(timings: list[dict[str, Any]]) -> Table:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,11 +16,12 @@ import onnxruntime as ort
 import pytest
 
 from depth_node.backends import create_backend
-from depth_node.backends.engine_cache import CachedEngine
+from depth_node.backends.engine_cache import BuiltEngine, CachedEngine, EngineCache, EngineKey
 from depth_node.errors import BackendError, DepthNodeError
 from depth_node.model import ModelFile, read_model, read_motion_model
 from depth_node.precision.int8 import load_int8
-from depth_node.precision.parity import deviations
+from depth_node.precision.parity import Deviation, deviations
+from depth_node.tools import inspect_model
 from depth_node.tools.build_engine import main
 from motion_model import write_tiny_motion_model
 from residual_model import images, write_residual_model
@@ -111,3 +114,38 @@ def test_an_engine_is_built_from_the_graph_and_compared_on_the_calibration_frame
     for part in ("residual.onnx, int8: built", "/cache/engine", "2.0 MiB, 1.0 MiB of device memory", "71 s"):
         assert part in said
     assert "8 of 12 of the 12 frames of drive, evenly; reference: ONNX Runtime" in said
+
+
+def test_inspect_model_shows_engines_with_their_deviation_and_refused_ones_with_the_reason(
+    model: ModelFile,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    key = EngineKey(model.checksum, "Orin", "8.7", "10.3.0", "fp16", {"image": (1, 32, 64, 3)}, {"workspace_mib": 0})
+    parity = Deviation(1e-4, 4e-4, 2e-3, 1.2e-4, 8, "8 frames of a drive", "ONNX Runtime").to_dict()
+    facts = {"parity": parity, "build_seconds": 71.4, "engine_bytes": 2**21, "device_bytes": 2**20}
+    cache = EngineCache()
+    cache.get(key, lambda _: BuiltEngine(b"engine", facts=facts), lambda *_: None)
+    refused = replace(key, tensorrt="10.7.0")
+    cache.get(refused, lambda _: BuiltEngine(b"", facts={"refused": "computes something else"}), lambda *_: None)
+    main([str(model.path), "--precision", "int8", "--calibration", str(pictures), "--graph", str(tmp_path / "a.onnx")])
+    capsys.readouterr()
+
+    assert inspect_model.main([str(model.path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "engine fp16: Orin (8.7), TensorRT 10.3.0" in said
+    assert (
+        "median 0.01%, 95 % within 0.04%, largest 0.20% (8 frames: 8 frames of a drive; reference: ONNX Runtime)"
+        in said
+    )
+    assert "engine fp16: Orin (8.7), TensorRT 10.7.0" in said
+    assert "computes something else" in said
+    assert "layers in int8, calibrated on 12 of the 12 frames of drive, evenly; deviation: median" in said
+
+    assert inspect_model.main([str(model.path), "--json"]) == 0
+    engines = json.loads(capsys.readouterr().out)["engines"]
+    assert {engine["tensorrt"] for engine in engines} == {"10.3.0", "10.7.0"}
+    assert next(engine for engine in engines if engine["tensorrt"] == "10.3.0")["parity"] == parity

@@ -286,3 +286,20 @@ def test_an_engine_can_be_removed() -> None:
     cache = EngineCache()
     cache.remove(cache.get(KEY, Builder(), ignore))
     assert cache.find(KEY) is None
+
+
+def test_engines_of_a_model_are_listed_with_what_is_known_of_them(folder: Path) -> None:
+    """Those of other models and damaged ones are not."""
+    cache = EngineCache()
+    for key in (KEY, replace(KEY, precision="int8"), replace(KEY, model="1" * 64), replace(KEY, precision="fp32")):
+        cache.get(key, Builder(), ignore)
+    damaged = cache.find(replace(KEY, precision="fp32"))
+    assert damaged is not None
+    assert damaged.path is not None
+    damaged.path.write_bytes(b"no engine")
+    os.utime(folder / f"{KEY.digest}.engine", (2e9, 2e9))  # the last used
+    records = cache.of_model(KEY.model)
+    assert [record.key["precision"] for record in records] == ["fp16", "int8"]
+    assert records[0].path == folder / f"{KEY.digest}.engine"
+    assert records[0].key["shapes"] == {"image": [1, 192, 640, 3]}
+    assert records[0].facts == {"number": 1}
