@@ -132,12 +132,11 @@ class OnlineIntrinsics:
 
     def _verify(self, tracked: TrackedIntrinsics) -> None:
         selected = self._selector.selected
-        is_checked = selected is not None and selected.source == "camera_info" and not selected.pinhole.is_distorted
-        if selected is None or not is_checked or not tracked.is_usable:
+        if selected is None or selected.source != "camera_info" or not _is_comparable(selected, tracked):
             self.deviation = None
             return
-        camera, estimate = selected.pinhole, tracked.estimate
-        self.deviation = deviation(camera, estimate)
+        camera = selected.pinhole
+        self.deviation = deviation(camera, tracked.estimate)
         logger = self._node.get_logger()
         if abs(self.deviation) <= WRONG_SIGMAS:
             if self._confirmed != camera:
@@ -228,6 +227,12 @@ class OnlineIntrinsics:
         else:
             rectified = ", images are rectified" if isinstance(selected.camera, Rectification) else ""
             logger.info(f"intrinsics from {self._camera_info_topic}: {numbers}{rectified}")
+
+
+def _is_comparable(selected: SelectedCamera, tracked: TrackedIntrinsics) -> bool:
+    camera, is_rectified = selected.pinhole, isinstance(selected.camera, Rectification)
+    is_same = tracked.is_of(camera.width, camera.height, is_rectified)
+    return is_same and tracked.is_usable and not camera.is_distorted
 
 
 def _focal_lengths(camera: PinholeCamera, tracked: TrackedIntrinsics) -> str:
