@@ -138,7 +138,7 @@ def test_inspect_model_shows_engines_with_their_deviation_and_refused_ones_with_
     said = " ".join(capsys.readouterr().out.split())
     assert "engine fp16: Orin (8.7), TensorRT 10.3.0" in said
     assert (
-        "median 0.01%, 95 % within 0.04%, largest 0.20% (8 frames: 8 frames of a drive; reference: ONNX Runtime)"
+        "median 0.01%, 95 % within 0.04%, largest 0.20% (8 frames of a drive; reference: ONNX Runtime)"
         in said
     )
     assert "engine fp16: Orin (8.7), TensorRT 10.7.0" in said
