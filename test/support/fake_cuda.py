@@ -3,13 +3,16 @@
 They keep the rules that a mistake would break on a real device: work that is put into a stream is done only when
 somebody waits for it; copies go between memory of the right kind, inside of its bounds; what is freed is not used, and
 nothing is freed twice; while a stream is captured, nothing is done, and nobody may wait. An engine computes
-(first input) x gain + (last input), as its plan says. Names are those of a version of TensorRT (tensorrt_names.txt).
+(first input) x gain + (last input), as its plan says, or its ONNX graph, where a builder made it (fake_builder.py).
+Names are those of a version of TensorRT (tensorrt_names.txt).
 """
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import enum
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 RECORD = Path(__file__).resolve().parents[1] / "depth_node" / "tensorrt_names.txt"
 MODULES = ("tensorrt", "cuda", "cuda.bindings", "cuda.bindings.runtime", "cuda.bindings.utils")
@@ -268,7 +272,7 @@ class FakeEngine:
         return getattr(self._types, self._tensor(name)[2])
 
     def get_tensor_mode(self, name: str) -> Any:
-        return self._modes.OUTPUT if name.startswith("out") else self._modes.INPUT
+        return self._modes.OUTPUT if is_output(self._plan, name) else self._modes.INPUT
 
     def create_execution_context(self) -> Any:
         return None if self._plan.get("needs_too_much") else FakeContext(self._cuda, self._plan)
@@ -292,10 +296,17 @@ class FakeContext:
         return not self._plan.get("does_not_run") and not self._cuda.error
 
     def _compute(self) -> None:
-        inputs = [tensor for tensor in self._plan["tensors"] if not tensor[0].startswith("out")]
-        value = self._array(*inputs[0]).astype(np.float64) * self._plan["gain"] + self._array(*inputs[-1])
-        for output in (tensor for tensor in self._plan["tensors"] if tensor[0].startswith("out")):
-            self._array(*output)[:] = value
+        tensors = self._plan["tensors"]
+        arrays = {tensor[0]: self._array(*tensor) for tensor in tensors}
+        inputs = {name: array for name, array in arrays.items() if not is_output(self._plan, name)}
+        if "onnx" in self._plan:
+            found = run_onnx(base64.b64decode(self._plan["onnx"]), inputs)
+        else:
+            first, *_, last = [*inputs.values()] * 2
+            found = dict.fromkeys(arrays, first.astype(np.float64) * self._plan["gain"] + last)
+        for name, array in arrays.items():
+            if name not in inputs:
+                array[:] = found[name] * self._plan.get("wrong", 1)
 
     def _array(self, name: str, shape: list[int], type_name: str) -> Any:
         dtype = np.dtype({"UINT8": np.uint8, "HALF": np.float16, "FLOAT": np.float32}[type_name])
@@ -303,6 +314,16 @@ class FakeContext:
         assert self._cuda.allocated(self._addresses[name], size) is self._cuda.device
         memory = (ctypes.c_uint8 * size).from_address(self._addresses[name])
         return np.frombuffer(memoryview(memory), dtype).reshape(shape)
+
+
+def is_output(plan: dict[str, Any], name: str) -> bool:
+    return name in plan.get("outputs", ["out"])
+
+
+def run_onnx(graph: bytes, inputs: dict[str, Any]) -> dict[str, Any]:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+    return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
 
 def plan(**changes: Any) -> bytes:
@@ -359,7 +380,10 @@ def install(monkeypatch: Any, cuda: FakeCuda, version: str = "10.3.0", builder: 
     cuda_package.bindings, bindings.runtime = bindings, cuda.runtime()  # type: ignore[attr-defined]
     utils.get_cuda_native_handle = int  # type: ignore[attr-defined]
     modules = (tensorrt_module(version, cuda, builder), cuda_package, bindings, cuda.runtime(), utils)
-    for name in [name for name in sys.modules if name.startswith("depth_node.backends.tensorrt.")]:
-        monkeypatch.delitem(sys.modules, name)
+    package = importlib.import_module("depth_node.backends.tensorrt")
+    for name in ("cuda_api", "tensorrt_api", "session", "engines", "backend"):
+        monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", None)  # so that it is undone in any case
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}")
+        monkeypatch.delattr(package, name, raising=False)
     for name, module in zip(MODULES, modules, strict=True):
         monkeypatch.setitem(sys.modules, name, module)
