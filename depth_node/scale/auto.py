@@ -16,7 +16,7 @@ from depth_node.scale.visual_odometry import VisualOdometryScale
 # A source that is less sure than this is not trusted. The one in use is left for another that is clearly surer only,
 # since depth jumps then.
 MAX_SIGMA = 0.2
-_CLEARLY = 0.7
+_CLEARLY = 0.8
 
 # Standard deviations between two sources beyond which one of them is wrong.
 _DISAGREEMENT = 3.0

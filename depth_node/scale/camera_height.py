@@ -15,7 +15,7 @@ from depth_node.scale.ground import GroundPlane, ground_plane
 
 # What a network's road is nearer or farther than the rest of its world, in parts: it does not show in the spread of
 # the factors (docs/scale.md has what was measured).
-BIAS_SIGMA = 0.05
+BIAS_SIGMA = 0.07
 
 # A camera fixed on a robot sees the ground in most frames, and always at the same tilt. Planes that come and go or
 # tumble are furniture, or the camera is held by hand: its height is not what was set.

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
-from depth_node.intrinsics.alignment import Motion
 from depth_node.intrinsics.views import View, make_view
 from depth_node.scale.estimate import ScaleEstimate, unknown_scale
 from depth_node.scale.filter import ScaleFilter
 from depth_node.scale.odometry_buffer import OdometryBuffer, OdometryMotion
-from depth_node.scale.visual_motion import VisualMotion, continued, visual_motion
+from depth_node.scale.visual_motion import VisualMotion, visual_motion
 
 # What a network's depth is off by where images are matched best, against the rest of its world, in parts: it does not
 # show in the spread of the factors (docs/scale.md has what was measured).
@@ -34,7 +33,7 @@ MIN_BASELINE, _MOST_BASELINE, _ENOUGH_BASELINE = 0.03, 0.2, 1.0
 _WINDOW = 31  # pairs
 
 # Seconds between two alignments of images, before the scale is known and after: it changes slowly, and each costs time.
-_EAGER_S, _RELAXED_S = 0.3, 2.0
+_EAGER_S, _RELAXED_S = 0.1, 1.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ class VisualOdometryScale:
         self.estimate = unknown_scale("no odometry")
         self._filter = ScaleFilter(_WINDOW, _ENOUGH_BASELINE)
         self._previous: View | None = None
-        self._motion = Motion.none()  # per second
         self._pending: deque[_Pair] = deque(maxlen=8)
         self._is_too_close = False
         self._aligned_ns = -(10**18)
@@ -108,16 +106,15 @@ class VisualOdometryScale:
         if previous is None or not 0 < view.stamp_ns - previous.stamp_ns < MAX_PAIR_S * 1e9:
             self._previous = view
             return
-        seconds = (view.stamp_ns - previous.stamp_ns) * 1e-9
-        seen = visual_motion(previous, view, camera, continued(self._motion, seconds))
+        seen = visual_motion(previous, view, camera)
         self._aligned_ns = view.stamp_ns
         if seen.fault:
             self._rejected[seen.fault] += 1
-            self._motion, self._previous = Motion.none(), view
+            self._previous = view
         elif seen.baseline < MIN_BASELINE:
             self._is_too_close = True
         else:
-            self._motion, self._previous = continued(seen.motion, 1 / seconds), view
+            self._previous = view
             self._pending.append(_Pair(previous.stamp_ns, view.stamp_ns, seen))
 
     def _is_due(self, stamp_ns: int) -> bool:

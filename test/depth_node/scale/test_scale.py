@@ -27,7 +27,7 @@ from depth_node.scale import (
 from depth_node.synthetic import SyntheticFrame, street_drive, street_world
 from depth_node.synthetic.street import CAMERA_HEIGHT
 
-MODEL = Path(__file__).resolve().parents[2] / "models" / "depth-base.onnx"
+MODEL = Path(__file__).resolve().parents[3] / "models" / "depth-base.onnx"
 CAMERA = PinholeCamera(320, 96, 186.0, 186.0, 157.0, 44.0)
 SQUARE = PinholeCamera(160, 120, 130.0, 130.0, 80.0, 58.0)
 

@@ -1,0 +1,365 @@
+"""How far off metric scale is, per frame, from the camera's height and from odometry, and whether its sigma says so.
+
+What a frame's depth has to be multiplied by, truly, is the median of true depth over the median of the depth at the
+same pixels. **error_percent**: of the factor in use when the frame came, against that: median, 5th and 95th percentile;
+**known**: share of frames for which the scale was known then; **sigma_percent**: median of what the estimate said of
+itself; **covered**: share of errors below twice that. Images are shown to odometry at 5 Hz, as in the node.
+
+Synthetic streets have exact truth; their depth is exact, or with smooth errors, or the model's. KITTI is read from
+--data (docs/training.md has the layout); sequences with poses, but no true depth, show how far sources are apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+# A script's folder comes first among the places of modules, and training.py in it would hide the package of its name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+from common import OUTPUT, report
+from numpy.typing import NDArray
+
+from depth_node.backends import create_backend
+from depth_node.camera import PinholeCamera
+from depth_node.frames import Frame
+from depth_node.intrinsics.views import make_view
+from depth_node.model import read_model
+from depth_node.pipeline import DepthOptions, DepthPipeline
+from depth_node.resources import find_model
+from depth_node.scale import (
+    CameraHeightScale,
+    ScaleEstimate,
+    ScaleSource,
+    VisualOdometryScale,
+    create_scale_source,
+    ground_plane,
+    unknown_scale,
+)
+from depth_node.scale.camera_height import BIAS_SIGMA as HEIGHT_BIAS
+from depth_node.scale.visual_motion import visual_motion
+from depth_node.scale.visual_odometry import BIAS_SIGMA as ODOMETRY_BIAS
+from depth_node.synthetic import street_drive, street_world
+from depth_node.synthetic.street import CAMERA_HEIGHT
+from training.data.kitti_2015 import read_kitti_2015
+from training.data.kitti_bag import oxts_velocities
+from training.data.kitti_odometry import read_kitti_odometry
+from training.data.kitti_raw import read_kitti_raw
+from training.data.records import FrameRecord, MissingFiles
+
+CAMERA = PinholeCamera(640, 192, 372.0, 372.0, 319.5, 95.5)
+KITTI_HEIGHT = 1.65
+UNIT = 0.1  # metres that a unit of exact depth is made to be
+MAX_DEPTH = 80.0
+VIEW_RATE = 5.0  # Hz
+MIN_DRAWN = 50  # frames
+COLORS = {"camera_height": "tab:blue", "odometry": "tab:orange"}
+
+Depth = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame. image and depth: of the network's size; truth: metres, of any size, None where it is not known.
+
+    velocity: m/s in the camera's own axes, None where it is not known.
+    """
+
+    stamp_ns: int
+    image: NDArray[np.uint8]
+    depth: Depth
+    camera: PinholeCamera
+    truth: Depth | None
+    velocity: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Track:
+    """What one source said of the frames of a drive: estimates before each, and the true factors (NaN if unknown)."""
+
+    drive: str
+    source: str
+    estimates: Sequence[ScaleEstimate]
+    truth: NDArray[np.float64]
+    milliseconds: float
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        return np.array([e.factor if e.is_known else np.nan for e in self.estimates])
+
+    @property
+    def sigmas(self) -> NDArray[np.float64]:
+        return np.array([e.relative_sigma for e in self.estimates])
+
+
+def main() -> int:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="depth-base", help="model file, or the name of a shipped one")
+    parser.add_argument("--data", type=Path, help="folder with kitti_raw, kitti_depth and kitti_odometry")
+    parser.add_argument(
+        "--frames", type=int, default=150, help="of each synthetic street, and of each sequence at most"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=(11, 12), help="of the synthetic streets")
+    arguments = parser.parse_args()
+    model = read_model(find_model(arguments.model))
+    pipeline = DepthPipeline(model, create_backend(model), DepthOptions(output_resolution="model", remove_sky=False))
+
+    tracks = []
+    for name, shots, height in drives(pipeline, arguments):
+        sources = (
+            ("camera_height", "odometry", "auto") if any(s.velocity is not None for s in shots) else ("camera_height",)
+        )
+        tracks += [follow(name, source, shots, height) for source in sources]
+        print(f"{name}: {len(shots)} frames", file=sys.stderr)
+    if arguments.data is not None:
+        tracks += single_frames(pipeline, arguments.data)
+    report("scale", [row(track) for track in tracks], model=str(model.path), options=vars(arguments) | {"data": None})
+    draw([track for track in tracks if len(track.truth) > MIN_DRAWN], OUTPUT / "scale.png")
+    print(OUTPUT / "scale.png")
+    return 0
+
+
+def drives(pipeline: DepthPipeline, arguments: argparse.Namespace) -> Iterator[tuple[str, Sequence[Shot], float]]:
+    """Name, frames and camera height of each drive."""
+    for seed in arguments.seeds:
+        street = list(synthetic(seed, arguments.frames))
+        yield f"street {seed}, exact depth", [with_depth(s, s.depth / UNIT) for s in street], CAMERA_HEIGHT
+        rng = np.random.default_rng(seed)
+        yield (
+            f"street {seed}, errors of 10 %",
+            [with_depth(s, distorted(s.depth, rng) / UNIT) for s in street],
+            CAMERA_HEIGHT,
+        )
+        predicted = [with_depth(s, predict(pipeline, s.image, s.camera)) for s in street]
+        yield f"street {seed}, {pipeline.model.path.stem}", predicted, CAMERA_HEIGHT
+    if arguments.data is not None:
+        yield from kitti_drives(pipeline, arguments.data, arguments.frames)
+
+
+def synthetic(seed: int, frames: int) -> Iterator[Shot]:
+    """A street at 8 m/s and 10 Hz, depth and truth exact; the sky is at 200 m."""
+    drive = list(street_drive(street_world(seed), CAMERA, frames, speed=8.0, start=20.0))
+    poses = [frame.T_world_camera for frame in drive]
+    stamps = [frame.stamp_ns for frame in drive]
+    for frame, velocity in zip(drive, velocities(poses, stamps), strict=True):
+        depth = np.where(np.isfinite(frame.depth), frame.depth, np.float32(200))
+        yield Shot(frame.stamp_ns, frame.rgb, depth, CAMERA, frame.depth, velocity)
+
+
+def kitti_drives(pipeline: DepthPipeline, data: Path, frames: int) -> Iterator[tuple[str, Sequence[Shot], float]]:
+    """A raw drive with lidar, and two odometry sequences without."""
+    yield "KITTI raw 9001, lidar", raw_drive(pipeline, data, "9001", {}), KITTI_HEIGHT
+    for sequence in ("03", "00_small"):
+        records = read_kitti_odometry(data / "kitti_odometry", [sequence])[:frames]
+        poses = [record.pose for record in records if record.pose is not None]
+        speeds = velocities(poses, [record.stamp_ns for record in records])
+        shots = [shot(pipeline, record, speed) for record, speed in zip(records, speeds, strict=True)]
+        yield f"KITTI odometry {sequence}", shots, KITTI_HEIGHT
+
+
+def raw_drive(
+    pipeline: DepthPipeline, data: Path, number: str, speeds: Mapping[int, NDArray[np.float64]]
+) -> list[Shot]:
+    """The frames of a raw drive with lidar as truth; speeds: by frame number."""
+    name = f"2011_09_26_drive_{number}_sync"
+    records = read_kitti_raw(
+        data / "kitti_raw", [name], depth_root=data / "kitti_depth", missing=MissingFiles("KITTI raw", data)
+    )
+    return [shot(pipeline, record, speeds.get(record.index)) for record in records]
+
+
+def single_frames(pipeline: DepthPipeline, data: Path) -> list[Track]:
+    """Where frames do not follow each other: each one's own ground, and the median of the few pairs that have oxts."""
+    stereo = [shot(pipeline, record, None) for record in read_kitti_2015(data / "kitti_2015", "validation")]
+    drive = data / "kitti_raw" / "2011_09_26" / "2011_09_26_drive_0001_sync"
+    lidar = raw_drive(pipeline, data, "0001", oxts_speeds(drive))
+    pairs = [(a, b) for a, b in pairwise(lidar) if a.velocity is not None and b.velocity is not None]
+    factor = float(np.median([pair_factor(a, b) for a, b in pairs]))
+    seen = [s for s in lidar if s.truth is not None]
+    return [
+        each_ground("KITTI 2015, stereo and lidar", stereo),
+        each_ground("KITTI raw 0001, lidar", seen),
+        Track(
+            "KITTI raw 0001, lidar",
+            f"odometry, {len(pairs)} pairs",
+            [ScaleEstimate(factor, "odometry", ODOMETRY_BIAS)] * len(seen),
+            np.array([true_factor(s) for s in seen]),
+            float("nan"),
+        ),
+    ]
+
+
+def pair_factor(a: Shot, b: Shot) -> float:
+    """Distance by odometry over the distance seen, between two frames."""
+    assert a.velocity is not None
+    assert b.velocity is not None
+    views = [make_view(s.image, 1 / s.depth, s.stamp_ns) for s in (a, b)]
+    driven = np.linalg.norm(a.velocity + b.velocity) / 2 * (b.stamp_ns - a.stamp_ns) * 1e-9
+    return float(driven / visual_motion(views[0], views[1], a.camera).distance)
+
+
+def each_ground(name: str, shots: Sequence[Shot]) -> Track:
+    """The factor that each frame's own ground gives, without a filter."""
+    estimates = []
+    started = process_time()
+    for s in shots:
+        plane = ground_plane(s.depth, s.camera)
+        estimates.append(
+            unknown_scale("no ground")
+            if plane is None
+            else ScaleEstimate(KITTI_HEIGHT / plane.height, "ground", HEIGHT_BIAS)
+        )
+    milliseconds = 1e3 * (process_time() - started) / len(shots)
+    truth = np.array([true_factor(s) for s in shots])
+    return Track(name, "ground of each frame", estimates, truth, milliseconds)
+
+
+def oxts_speeds(drive: Path) -> Mapping[int, NDArray[np.float64]]:
+    """Velocity of the GPS/IMU unit by frame number. Its axes are not the camera's, which its length does not mind."""
+    files = sorted((drive / "oxts" / "data").glob("*.txt"))
+    speeds = oxts_velocities(np.array([np.loadtxt(file) for file in files]))
+    return {int(file.stem): speed for file, speed in zip(files, speeds, strict=True)}
+
+
+def velocities(poses: Sequence[NDArray[np.float64]], stamps: Sequence[int]) -> list[NDArray[np.float64]]:
+    """m/s in the camera's axes at each of T_world_camera [4, 4], by central differences; one-sided at the ends."""
+    last = len(poses) - 1
+    spans = [(max(0, i - 1), min(last, i + 1)) for i in range(len(poses))]
+    return [
+        (np.linalg.inv(poses[i])[:3, :3] @ (poses[b][:3, 3] - poses[a][:3, 3])) / ((stamps[b] - stamps[a]) * 1e-9)
+        for i, (a, b) in enumerate(spans)
+    ]
+
+
+def shot(pipeline: DepthPipeline, record: FrameRecord, velocity: NDArray[np.float64] | None) -> Shot:
+    """A frame of a data set, with the model's depth."""
+    rgb: NDArray[np.uint8] = cv2.imread(str(record.image))[..., ::-1].copy()  # type: ignore[index]
+    assert record.intrinsics is not None
+    camera = PinholeCamera.from_normalized(record.intrinsics, rgb.shape[1], rgb.shape[0])
+    spec = pipeline.model.spec
+    result = pipeline.process(Frame(record.stamp_ns, "", rgb), camera)
+    truth = None
+    if record.depth is not None:
+        truth = record.depth.read()
+        truth[truth <= 0] = np.nan
+    small = camera.resized(spec.input_width, spec.input_height)
+    return Shot(record.stamp_ns, pipeline.view().image, result.depth, small, truth, velocity)
+
+
+def predict(pipeline: DepthPipeline, rgb: NDArray[np.uint8], camera: PinholeCamera) -> Depth:
+    return pipeline.process(Frame(0, "", rgb), camera).depth
+
+
+def with_depth(shot: Shot, depth: Depth) -> Shot:
+    return Shot(shot.stamp_ns, shot.image, depth.astype(np.float32), shot.camera, shot.truth, shot.velocity)
+
+
+def distorted(depth: Depth, rng: np.random.Generator) -> Depth:
+    """Depth with smooth multiplicative errors of 10 %, correlated over an eighth of the image."""
+    noise = cv2.resize(rng.normal(size=(8, 12)).astype(np.float32), depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return (depth * np.exp(0.1 * noise / noise.std())).astype(np.float32)
+
+
+def true_factor(shot: Shot) -> float:
+    """Median of true depth up to 80 m over the median of depth at the same pixels; NaN without truth."""
+    if shot.truth is None:
+        return float("nan")
+    inverse = cv2.resize(1 / shot.depth, shot.truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    valid = (shot.truth <= MAX_DEPTH) & np.isfinite(inverse)
+    return float(np.median(shot.truth[valid]) * np.median(inverse[valid]))
+
+
+def follow(drive: str, name: str, shots: Sequence[Shot], height: float) -> Track:
+    """What a source of scale says before each frame, as the node would use it for that."""
+    odometry = VisualOdometryScale()
+    source: ScaleSource = (
+        CameraHeightScale(height)
+        if name == "camera_height"
+        else create_scale_source(name, odometry, metric=False, camera_height=height)
+    )
+    estimates, seconds, shown = [], 0.0, 0
+    for shot in shots:
+        started = process_time()
+        estimates.append(source.update(shot.depth, shot.camera))
+        seconds += process_time() - started
+        if name == "camera_height":
+            continue
+        if shot.velocity is not None:
+            odometry.odometry.add_velocity(shot.stamp_ns, shot.velocity, np.zeros(3))
+        if not 0 <= shot.stamp_ns - shown < 0.9e9 / VIEW_RATE:
+            shown = shot.stamp_ns
+            started = process_time()
+            odometry.add(shot.image, 1 / shot.depth, shot.camera, shot.stamp_ns)
+            seconds += process_time() - started
+    truth = np.array([true_factor(shot) for shot in shots])
+    return Track(drive, name, estimates, truth, 1e3 * seconds / len(shots))
+
+
+def row(track: Track) -> dict[str, Any]:
+    """A line of the table."""
+    factors, sigmas, truth = track.factors, track.sigmas, track.truth
+    errors = np.abs(factors / truth - 1)
+    errors, said = errors[np.isfinite(errors)], sigmas[np.isfinite(errors)]
+    known = np.isfinite(factors)
+    return {
+        "drive": track.drive,
+        "source": track.source,
+        "frames": len(truth),
+        "known": float(known.mean()),
+        "true_factor": percentiles(truth, 1.0),
+        "factor": percentiles(factors, 1.0),
+        "error_percent": percentiles(errors, 100.0),
+        "sigma_percent": 100 * float(np.nanmedian(sigmas)) if np.isfinite(sigmas).any() else None,
+        "covered": float(np.mean(errors < 2 * said)) if len(errors) else None,
+        "ms_per_frame": track.milliseconds,
+    }
+
+
+def percentiles(values: NDArray[np.float64], times: float) -> tuple[float, ...] | None:
+    """Median, 5th and 95th percentile."""
+    values = values[np.isfinite(values)]
+    return tuple(float(times * v) for v in np.percentile(values, [50, 5, 95])) if len(values) else None
+
+
+def draw(tracks: Sequence[Track], path: Path) -> None:
+    """Factor over frames with twice its sigma, and the true factors."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(track.drive for track in tracks))
+    rows = -(-len(names) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(12, 2.4 * rows), squeeze=False, constrained_layout=True)
+    for axis, name in zip(axes.flat, names, strict=False):
+        for track in (t for t in tracks if t.drive == name and t.source in COLORS):
+            color = COLORS[track.source]
+            x, factor = np.arange(len(track.truth)), track.factors
+            axis.plot(x, factor, color=color, label=track.source)
+            axis.fill_between(
+                x, factor * (1 - 2 * track.sigmas), factor * (1 + 2 * track.sigmas), color=color, alpha=0.15
+            )
+            axis.plot(
+                x, track.truth, "k.", markersize=2, label="true, per frame" if track.source == "odometry" else None
+            )
+        axis.set_title(name, fontsize=9)
+    for axis in list(axes.flat)[len(names) :]:
+        axis.set_axis_off()
+    axes[0, 0].legend(fontsize=7)
+    figure.supxlabel("frame")
+    figure.supylabel("metres per unit of depth; bands: two sigma")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
