@@ -48,6 +48,8 @@ def create_encoder(
         return _create_stdc(name, pretrained, in_channels, weights)
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
     encoder = create_timm_model(name, pretrained, weights, **options)
+    if getattr(encoder, "output_fmt", "NCHW") != "NCHW":
+        raise RecipeError(f"encoder {name} gives maps with channels last, for images of one size; choose another")
     strides = feature_info(encoder).reduction()
     if strides == STRIDES:
         return encoder

@@ -1,5 +1,8 @@
-"""STDC encoders: short-term dense concatenation (Fan et al., Rethinking BiSeNet for Real-time Semantic Segmentation,
-CVPR 2021). Weights are named as the authors' are, so that their ImageNet files can be read."""
+"""STDC encoders: short-term dense concatenation.
+
+Source: Fan et al., Rethinking BiSeNet for Real-time Semantic Segmentation, CVPR 2021. Weights are named as the
+authors' are, so that their ImageNet files can be read.
+"""
 
 from __future__ import annotations
 

@@ -55,6 +55,8 @@ def test_what_is_no_encoder_is_refused() -> None:
         create_encoder("sdtc1", pretrained=False)
     with pytest.raises(RecipeError, match=r"test_vit has features at strides \[16, 16, 16\]"):
         create_encoder("test_vit", pretrained=False)
+    with pytest.raises(RecipeError, match="swin_tiny_patch4_window7_224 gives maps with channels last"):
+        create_encoder("swin_tiny_patch4_window7_224", pretrained=False)
 
 
 @pytest.mark.parametrize("in_channels", [3, 6])
