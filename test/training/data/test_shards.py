@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from depth_node.camera import PinholeCamera
 from training.data.dataset import FrameDataset
+from training.data.instance_files import encode_instances, instance_file
 from training.data.module import DepthData
 from training.data.prepared import read_prepared
 from training.data.records import FrameRecord
@@ -51,7 +52,7 @@ class Noise:
             pose = np.eye(4)
             pose[0, 3] = index / 3
             rgb = rng.integers(0, 256, (64, 64, 3), np.uint8)
-            yield RawFrame(rgb, index * 100_000_000, CAMERA, depth, pose)
+            yield RawFrame(rgb, index * 100_000_000, CAMERA, depth, pose, speed=10.0 / 3)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("prepared")
     for name, count in LENGTHS.items():
         prepare_stream(Noise(name, count), output, PrepareOptions(64, 64, keep_still=True))
+    for record in read_prepared(output):
+        instance_file(record.image).write_bytes(encode_instances(np.full((64, 64), 1 + record.index, np.uint8)))
     write_shards(output, 0.2)  # MB
     return output
 
@@ -267,3 +270,15 @@ def test_over_http(prepared: Path) -> None:
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
+
+
+def test_shards_carry_instance_masks_and_speeds(prepared: Path) -> None:
+    seen = 0
+    for batch in batches(samples(prepared, instances=True, speed=True)):
+        assert batch.instances is not None
+        assert batch.distances is not None
+        indices = torch.tensor([int(name.rsplit("/", 1)[1]) for name in batch.names])
+        assert torch.equal(batch.instances.amax((1, 2, 3)), (1 + indices).byte())
+        torch.testing.assert_close(batch.distances, torch.full_like(batch.distances, 1 / 3))
+        seen += len(batch.names)
+    assert seen > 100
