@@ -223,6 +223,8 @@ def relative_pose(source: FrameRecord, target: FrameRecord) -> Matrix:
 
 def travelled(source: FrameRecord, target: FrameRecord) -> float:
     """Metres between two frames: their mean speed times the time between them; NaN where a speed is unknown."""
-    if source.speed is None or target.speed is None:
+    speeds = [None if frame.speed is None else frame.speed.read() for frame in (source, target)]
+    known = [speed for speed in speeds if speed is not None]
+    if len(known) < 2:
         return math.nan
-    return abs(source.stamp_ns - target.stamp_ns) * 1e-9 * (source.speed + target.speed) / 2
+    return abs(source.stamp_ns - target.stamp_ns) * 1e-9 * sum(known) / 2

@@ -40,6 +40,21 @@ STEREO_PARTNER = {"image_00": "image_01", "image_01": "image_00", "image_02": "i
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class OxtsSpeed:
+    """Speed in a file of KITTI's motion data."""
+
+    path: Path
+
+    def read(self) -> float | None:
+        """m/s; None where there is no such file, or it is cut off."""
+        try:
+            velocity = [float(value) for value in self.path.read_text().split()[_OXTS_VELOCITY]]
+        except (OSError, ValueError):
+            return None
+        return float(np.linalg.norm(velocity)) if len(velocity) == 3 else None
+
+
 def read_kitti_raw(
     root: Path,
     drives: Sequence[str] | None = None,
@@ -91,15 +106,6 @@ def read_timestamps(path: Path) -> list[int]:
             moment = datetime.strptime(second, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
             stamps.append(int(moment.timestamp()) * 1_000_000_000 + int(f"{fraction:0<9}"[:9]))
     return stamps
-
-
-def read_speed(path: Path) -> float | None:
-    """Speed of KITTI's car in m/s from a file of motion data (oxts); None where there is none, or it is damaged."""
-    try:
-        velocity = [float(value) for value in path.read_text().split()[_OXTS_VELOCITY]]
-    except (OSError, ValueError):
-        return None
-    return float(np.linalg.norm(velocity)) if len(velocity) == 3 else None
 
 
 def _drive_folders(root: Path, drives: Sequence[str] | None, missing: MissingFiles) -> list[Path]:
@@ -185,7 +191,7 @@ def _read_camera(drive: Path, camera: str, depth_root: Path | None, missing: Mis
                 stamp_ns=stamps[index] if index < len(stamps) else index * KITTI_FRAME_PERIOD_NS,
                 depth=source,
                 stereo=StereoView(partners[index], T_partner_this) if index in partners else None,
-                speed=read_speed(oxts / f"{index:010d}.txt") if has_oxts else None,
+                speed=OxtsSpeed(oxts / f"{index:010d}.txt") if has_oxts else None,
             )
         )
     return records

@@ -12,7 +12,7 @@ import numpy as np
 
 from training.data.depth_files import DepthPng
 from training.data.instance_files import instance_file
-from training.data.records import FrameRecord, Matrix, MissingFiles, StereoView
+from training.data.records import FrameRecord, KnownSpeed, Matrix, MissingFiles, StereoView
 from training.data.splits import read_split_file, select_listed
 from training.errors import DataError
 from training.prepare.format import INDEX_FILE, Index, KeptFrame, depth_file, image_file, read_index, stereo_file
@@ -103,7 +103,7 @@ def _record(name: str, folder: Path, index: Index, frame: KeptFrame) -> FrameRec
         pose=None if frame.T_world_camera is None else _transform(frame.T_world_camera),
         depth=DepthPng(depth_file(folder, frame.index)) if frame.depth else None,
         stereo=None if partner is None else StereoView(stereo_file(folder, frame.index, suffix), _transform(partner)),
-        speed=frame.speed,
+        speed=None if frame.speed is None else KnownSpeed(frame.speed),
         is_target=frame.is_target,
     )
 

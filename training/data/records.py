@@ -33,6 +33,24 @@ class DepthSource(Protocol):
         """Depth along z in metres, float32 [H, W] at the truth's own resolution, 0 where there is none."""
 
 
+class SpeedSource(Protocol):
+    """Where the speed of a frame's camera comes from."""
+
+    def read(self) -> float | None:
+        """m/s; None where it turns out to be unknown."""
+
+
+@dataclass(frozen=True)
+class KnownSpeed:
+    """A speed that is in memory, m/s."""
+
+    value: float
+
+    def read(self) -> float:
+        """As it is."""
+        return self.value
+
+
 @dataclass(frozen=True)
 class StereoView:
     """The image that the other camera of a rectified pair took at the same instant.
@@ -53,7 +71,7 @@ class FrameRecord:
         sequence; a number that no record has is a gap in the recording.
     stamp_ns: nanoseconds, of the recording's clock or, where there is none, index times the frame period.
     pose: T_world_camera, float64 [4, 4], metres; the world frame is the sequence's own.
-    speed: of the camera, m/s.
+    speed: where the camera's speed is told.
     instances: its instance mask, see `training.data.instance_files`.
     is_target: False for a frame that is there only as a neighbour of listed ones, never to be learned from itself.
     """
@@ -66,7 +84,7 @@ class FrameRecord:
     pose: Matrix | None = field(default=None, compare=False)
     depth: DepthSource | None = None
     stereo: StereoView | None = None
-    speed: float | None = None
+    speed: SpeedSource | None = None
     instances: Path | None = None
     is_target: bool = True
 

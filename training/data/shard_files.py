@@ -19,7 +19,7 @@ from training.data.depth_files import KITTI_PNG_SCALE, DepthPng
 from training.data.image_files import decode_rgb
 from training.data.instance_files import SUFFIX as INSTANCES_SUFFIX
 from training.data.instance_files import decode_instances
-from training.data.records import FrameRecord, Intrinsics
+from training.data.records import FrameRecord, Intrinsics, KnownSpeed
 from training.errors import DataError, FrameError
 from training.prepare.shards import FORMAT, SHARDS_FILE
 
@@ -179,7 +179,7 @@ def _record(frame: dict[str, Any], place: int, is_target: bool) -> FrameRecord:
         stamp_ns=frame["stamp_ns"],
         pose=None if pose is None else np.vstack([np.reshape(pose, (3, 4)), [0.0, 0.0, 0.0, 1.0]]),
         depth=DepthPng(Path(depth_member(image))) if frame["depth"] else None,
-        speed=frame.get("speed"),
+        speed=None if frame.get("speed") is None else KnownSpeed(frame["speed"]),
         instances=Path(instances_member(image)) if frame.get("instances") else None,
         is_target=is_target,
     )

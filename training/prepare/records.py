@@ -53,7 +53,7 @@ class RecordStream:
             camera=self._camera(record, rgb.shape[1], rgb.shape[0]),
             depth=None if record.depth is None else record.depth.read(),
             pose=record.pose,
-            speed=record.speed,
+            speed=None if record.speed is None else record.speed.read(),
             stereo=self._partner(record),
             name=record.name,
             is_target=record.is_target,

@@ -177,6 +177,6 @@ def _described(frame: FrameRecord) -> dict[str, Any]:
         "K": frame.intrinsics,
         "T_world_camera": None if frame.pose is None else frame.pose[:3].ravel().tolist(),
         "depth": frame.depth is not None,
-        "speed": frame.speed,
+        "speed": None if frame.speed is None else frame.speed.read(),
         "instances": frame.instances is not None,
     }

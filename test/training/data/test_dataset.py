@@ -17,7 +17,7 @@ from depth_node.camera import PinholeCamera
 from training.data.dataset import FrameDataset, relative_pose
 from training.data.image_files import read_rgb
 from training.data.instance_files import encode_instances
-from training.data.records import FrameRecord, StereoView, translation
+from training.data.records import FrameRecord, KnownSpeed, StereoView, translation
 from training.data.sample import Batch
 from training.errors import DataError
 
@@ -227,7 +227,10 @@ def test_a_stereo_partner_is_the_last_source_and_the_only_one_of_known_pose(
 
 def test_distances_are_mean_speed_times_time(make_frame: Callable[..., FrameRecord]) -> None:
     speeds = [10.0, 12.0, None, 14.0]
-    frames = [replace(make_frame(i), stamp_ns=i * 100_000_000, speed=speed) for i, speed in enumerate(speeds)]
+    frames = [
+        replace(make_frame(i), stamp_ns=i * 100_000_000, speed=None if speed is None else KnownSpeed(speed))
+        for i, speed in enumerate(speeds)
+    ]
     dataset = FrameDataset(frames, width=64, height=64, source_offsets=(-1, 2), speed=True)
     first = dataset[0].distances
     assert first is not None
