@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -196,6 +197,29 @@ def test_why_no_device_answers(
     assert cuda_api.device() == cuda_api.Device("Fake GPU", "8.7")
     cuda.error, cuda.driver_version = error, driver
     with pytest.raises(cuda_api.DeviceError, match=message):
+        cuda_api.device()
+
+
+def test_a_driver_that_does_not_answer_is_not_waited_for(session: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_api = importlib.import_module("depth_node.backends.tensorrt.cuda_api")
+    is_over = threading.Event()
+    monkeypatch.setattr(cuda_api, "_first_device", is_over.wait)
+    monkeypatch.setattr(cuda_api, "_PATIENCE_S", 0.05)
+    with pytest.raises(cuda_api.DeviceError, match=r"the NVIDIA driver has not answered for 0.05 s"):
+        cuda_api.device()
+    is_over.set()
+
+
+def test_no_libcuda_is_said_by_older_cuda_python_in_its_own_way(
+    session: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda_api = importlib.import_module("depth_node.backends.tensorrt.cuda_api")
+
+    def fail() -> None:
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    monkeypatch.setattr(cuda_api.runtime, "cudaGetDeviceCount", fail)
+    with pytest.raises(cuda_api.DeviceError, match=r"^no NVIDIA driver is loaded \(Failed to dlopen libcuda.so.1\)"):
         cuda_api.device()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ except ImportError:  # cuda-python before 12.8
 # From here on its calls let other Python threads run, so that one may wait inside of them.
 _RELEASES_GIL = (12, 9, 1)
 _POLL_S = 50e-6
+# Longer than the driver of a Jetson takes to start.
+_PATIENCE_S = 30.0
 
 
 class DeviceError(BackendError):
@@ -45,17 +49,33 @@ def device() -> Device:
     Raises:
         DeviceError: none answers, or its driver is too old.
     """
+    answers: queue.SimpleQueue[Device | BackendError] = queue.SimpleQueue()
+    # A driver in trouble may never answer.
+    threading.Thread(target=lambda: answers.put(_first_device()), name="CUDA device", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_PATIENCE_S)
+    except queue.Empty:
+        raise DeviceError(f"the NVIDIA driver has not answered for {_PATIENCE_S:g} s") from None
+    if isinstance(answer, BackendError):
+        raise answer
+    return answer
+
+
+def _first_device() -> Device | BackendError:
     try:
         error, count = runtime.cudaGetDeviceCount()
     except RuntimeError as fault:  # cuda-python before 12.8, without libcuda
-        raise DeviceError(f"no NVIDIA driver is loaded ({one_line(fault)})") from fault
+        return DeviceError(f"no NVIDIA driver is loaded ({one_line(fault)})")
     if error == runtime.cudaError_t.cudaErrorInsufficientDriver:
-        raise DeviceError(_driver_fault())
+        return DeviceError(_driver_fault())
     if error == runtime.cudaError_t.cudaErrorNoDevice or (error == runtime.cudaError_t.cudaSuccess and count == 0):
-        raise DeviceError("no CUDA device answers")
+        return DeviceError("no CUDA device answers")
     if error != runtime.cudaError_t.cudaSuccess:
-        raise DeviceError(f"no CUDA device answers ({_describe(error)})")
-    properties = check("reading the device's properties", runtime.cudaGetDeviceProperties(0))
+        return DeviceError(f"no CUDA device answers ({_describe(error)})")
+    try:
+        properties = check("reading the device's properties", runtime.cudaGetDeviceProperties(0))
+    except BackendError as fault:
+        return fault
     return Device(properties.name.decode(errors="replace").strip("\0 "), f"{properties.major}.{properties.minor}")
 
 

@@ -64,12 +64,12 @@ class _TrtLogger(trt.ILogger):
             self._warnings.append(message)
             _LOGGER.debug("TensorRT: %s", message)
 
-    def reason(self) -> str:
+    def reason(self, otherwise: str = "it does not say why") -> str:
         """The last errors in one line, or else the last warning; they are forgotten."""
         errors = list(self._errors) or list(self._warnings)
         self._errors.clear()
         self._warnings.clear()
-        return " ".join("; ".join(errors).split()) or "it does not say why"
+        return " ".join("; ".join(errors).split()) or otherwise
 
 
 @lru_cache(maxsize=1)
@@ -102,8 +102,7 @@ def build(graph: PreparedGraph, options: EngineOptions, timings: bytes, progress
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * 2**20)
     _set_precision(config, network, options.precision, graph.float_layers)
     _set_tactics(config)
-    if not timings or not config.set_timing_cache(config.create_timing_cache(timings), False):
-        config.set_timing_cache(config.create_timing_cache(b""), False)
+    _set_timings(config, timings)
     monitor = _watched(config, progress)
     progress("building", float("nan"))
     engine = builder.build_serialized_network(network, config)
@@ -134,6 +133,13 @@ def _set_precision(config: Any, network: Any, precision: str, float_layers: Coll
                 layer.precision = trt.DataType.FLOAT
         if precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
+
+
+def _set_timings(config: Any, timings: bytes) -> None:
+    """Kernels that were timed before are not timed again; timings that TensorRT does not take are left out."""
+    cache = config.create_timing_cache(timings)
+    if cache is None or not config.set_timing_cache(cache, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _set_tactics(config: Any) -> None:
@@ -240,8 +246,7 @@ def _made(what: str, make: Callable[[], Any]) -> Any:
     try:
         made = make()
     except (TypeError, RuntimeError) as error:
-        reason = _logger().reason()
-        raise BackendError(f"TensorRT {VERSION} cannot make {what}: {reason} ({one_line(error)})") from error
+        raise BackendError(f"TensorRT {VERSION} cannot make {what}: {_logger().reason(one_line(error))}") from error
     if made is None:
         raise BackendError(f"TensorRT {VERSION} cannot make {what}: {_logger().reason()}")
     return made
