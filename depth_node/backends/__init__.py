@@ -44,7 +44,7 @@ _MODULES = {
     "openvino": ("openvino",),
     "onnxruntime": ("onnxruntime",),
 }
-_INSTALL = {"tensorrt": "'depth_node[tensorrt]'", "openvino": "openvino", "onnxruntime": "onnxruntime"}
+_INSTALL = {"tensorrt": "tensorrt cuda-python", "openvino": "openvino", "onnxruntime": "onnxruntime"}
 BACKENDS = tuple(_MODULES)
 PRECISIONS = ("auto", *ENGINE_PRECISIONS)
 # What each one has beside `auto`.
@@ -217,7 +217,10 @@ def _open_first(
 
 def _open(name: str, model: ModelFile | MotionModelFile, options: BackendOptions, progress: Progress) -> Session:
     """A session that has run once: some models load, and still cannot be run."""
-    precision = options.precision if _has_precision(name, options.precision) else "auto"
+    precision = options.precision
+    if not _has_precision(name, precision):
+        _LOGGER.info("%s has no precision '%s', and takes its own", name, precision)
+        precision = "auto"
     session = _load(name, model, precision, options, progress)
     try:
         session.run(black_inputs(model))

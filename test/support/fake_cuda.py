@@ -127,10 +127,6 @@ class FakeCuda:
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
         return self.error, SimpleNamespace(name=b"Fake GPU\0\0", major=8, minor=7)
 
-    def cudaMemGetInfo(self) -> tuple[Any, ...]:
-        used = sum(map(len, self.device.values()))
-        return self.error, self.memory_bytes - used, self.memory_bytes
-
     def cudaHostAlloc(self, size: int, flags: int) -> tuple[Any, ...]:
         return self._allocate(self.host, size)
 

@@ -111,12 +111,6 @@ def _describe(error: Any) -> str:
     return text.decode() if text else str(error)
 
 
-def free_memory() -> tuple[int, int]:
-    """Bytes of device memory that are free, and that there are."""
-    free, total = check("asking for free memory", runtime.cudaMemGetInfo())
-    return int(free), int(total)
-
-
 class Buffer:
     """Device memory and page-locked host memory of one tensor. array: the host's side, of `shape` and `dtype`."""
 
