@@ -20,6 +20,7 @@ from depth_node.precision.execution import running
 from depth_node.precision.frames import ModelFrames, synthetic_frames
 from depth_node.precision.graph import clean_graph, outer_nodes
 from depth_node.precision.half import to_half
+from depth_node.precision.image_inputs import cast_images_first
 from depth_node.precision.int8 import Int8Graph, load_int8
 from depth_node.precision.parity import Run, check_deviation, measure_deviation
 
@@ -68,7 +69,8 @@ class MeasuredRecipe:
 
         Raises:
             BackendError: int8, and the model has not been calibrated.
-            ModelFileError: a weight is too large for float16, or the model cannot be run in batches.
+            ModelFileError: a weight is too large for float16, something is computed with the image's bytes, or the
+                model cannot be run in batches.
         """
         progress("preparing the graph", 0.0)
         facts: dict[str, Any] = {}
@@ -84,6 +86,7 @@ class MeasuredRecipe:
             graph = to_half(graph) if strongly_typed else graph
         else:
             float_layers = frozenset()
+        graph = cast_images_first(graph)
         progress("preparing the graph", 1.0)
         return PreparedGraph(graph.SerializeToString(deterministic=True), facts, float_layers)
 

@@ -75,6 +75,9 @@ class FakeBuilder:
             logger.log(logger.Severity.ERROR, self.failure)
             return None
         kept = {layer.name for layer in network.layers if layer.precision is not None}
+        if fault := _works_on_bytes(network.graph):
+            logger.log(logger.Severity.ERROR, fault)
+            return None
         self.builds.append(SimpleNamespace(network=network, config=config, kept=kept))
         values = (*network.graph.graph.input, *network.graph.graph.output)
         plan = {
@@ -91,6 +94,13 @@ class FakeBuilder:
             "wrong": self.wrong.get(config.precision, 1),
         }
         return json.dumps(plan).encode()
+
+
+def _works_on_bytes(model: onnx.ModelProto) -> str:
+    """TensorRT casts inputs in bytes, and does nothing else with them."""
+    images = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    guilty = [n.name for n in model.graph.node if images.intersection(n.input) and n.op_type != "Cast"]
+    return f"{guilty[0]}: UINT8 is not supported" if guilty else ""
 
 
 class Layer:
