@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": ("training.evaluation.command", "depth metrics of a checkpoint, a model file or a baseline"),
     "evaluate_pose": ("training.evaluation.pose_command", "trajectory errors of a pose network against known poses"),
     "evaluate_intrinsics": ("training.evaluation.intrinsics", "error of a model's camera against the known ones"),
+    "evaluate_robustness": ("training.evaluation.robustness", "depth metrics in fog, snow, rain and darkness"),
     "ablate": ("training.ablation.command", "recipes against each other on equal budgets, as one table"),
     "report": ("training.report.command", "runs side by side: metrics, cost, curves and pictures on one page"),
     "import_monodepth2": ("training.monodepth2", "weights in Monodepth2's published layout to a checkpoint"),

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from dataclasses import astuple, dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training.errors import DataError
@@ -63,38 +64,41 @@ class Weather:
         if not happens.any():
             return None
         images = np.ascontiguousarray(frames.permute(0, 2, 3, 1).numpy())
-        for place in happens.nonzero()[:, 0].tolist():
-            images = in_weather(KINDS[place], images, seed + place)
+        for place, kind in enumerate(ALBUMENTATIONS):
+            if happens[place]:
+                images = in_weather(kind, images, seed + place)
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-KINDS = tuple(field.name for field in fields(Weather))
+ALBUMENTATIONS = {"snow": "RandomSnow", "sun_flare": "RandomSunFlare", "fog": "RandomFog", "rain": "RandomRain"}
 
 
-def in_weather(kind: str, images: np.ndarray, seed: int) -> np.ndarray:
-    """Images uint8 [N, H, W, 3], RGB, all in the same weather of one kind (a field of `Weather`).
+def in_weather(kind: str, images: NDArray[np.uint8], seed: int, **options: Any) -> NDArray[np.uint8]:
+    """Images uint8 [N, H, W, 3], RGB, all in the same weather.
+
+    Args:
+        kind: a field of `Weather`.
+        images: of one sample.
+        seed: of what albumentations draws.
+        options: of its transform, where they are not to be its own.
 
     Raises:
         DataError: albumentations is not installed.
     """
-    transform = _transform(kind, images.shape[2])
+    if kind == "sun_flare":
+        options = {"src_radius": max(1, round(FLARE_RADIUS * images.shape[2])), **options}
+    transform = _transform(ALBUMENTATIONS[kind], tuple(options.items()))
     transform.set_random_seed(seed)
-    weathered: np.ndarray = transform(images=images)["images"]
+    weathered: NDArray[np.uint8] = transform(images=images)["images"]
     return weathered
 
 
 @cache
-def _transform(kind: str, width: int) -> Compose:
-    """One kind of weather that always happens, for images of a width."""
+def _transform(name: str, options: tuple[tuple[str, Any], ...]) -> Compose:
+    """A transform of albumentations that always happens."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it would ask a server for newer versions on import
     try:
-        import albumentations as A  # seconds, and only for those who want weather
+        import albumentations  # seconds, and only for those who want weather
     except ImportError as error:
-        raise DataError("data.weather needs albumentations: pip install 'depth_node[training]'") from error
-    kinds = {
-        "snow": lambda: A.RandomSnow(p=1),
-        "sun_flare": lambda: A.RandomSunFlare(src_radius=max(1, round(FLARE_RADIUS * width)), p=1),
-        "fog": lambda: A.RandomFog(p=1),
-        "rain": lambda: A.RandomRain(p=1),
-    }
-    return A.Compose([kinds[kind]()])
+        raise DataError("weather needs albumentations: pip install 'depth_node[training]'") from error
+    return albumentations.Compose([getattr(albumentations, name)(**dict(options), p=1)])

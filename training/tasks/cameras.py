@@ -22,7 +22,8 @@ def check_cameras(learned: nn.Module | None, data: DepthData) -> None:
     """
     if learned is None and not data.known_intrinsics:
         raise RecipeError(
-            "data.known_intrinsics is false, and nothing learns intrinsics: set model.init_args.intrinsics"
+            "data.known_intrinsics is false, and nothing learns intrinsics: set model.init_args.intrinsics of "
+            "SelfSupervisedDepth, or data.known_intrinsics: true"
         )
     if isinstance(learned, CameraIntrinsics) and learned.options.cameras != data.cameras:
         raise RecipeError(
@@ -37,7 +38,10 @@ def check_cameras(learned: nn.Module | None, data: DepthData) -> None:
 
 
 def focal_terms(intrinsics: Tensor, views: Views) -> dict[str, Tensor]:
-    """What to log of learned intrinsics [B, 4]: fx/W of the samples, and its relative error where cameras are known."""
+    """What to log of learned intrinsics [B, 4]: fx/W of the samples, and its relative error over known cameras.
+
+    The error is NaN where none is known; asking for that would wait for the device.
+    """
     focal = intrinsics[:, 0].detach()
     error = (focal / views.intrinsics[:, 0] - 1).abs()
     return {"focal": focal.mean(), "focal_error": error.nanmean()}

@@ -19,6 +19,7 @@ from training.losses.supervision import supervised_terms
 from training.networks.depth import DepthNetworkOptions, create_depth_network, sigmoid_to_inverse_depth
 from training.networks.execution import full_precision, prepare_network
 from training.processes import mean_over_processes
+from training.tasks.cameras import check_cameras
 from training.tasks.optimization import Optimization
 from training.tasks.validation import log_abs_rel, log_validation
 
@@ -70,14 +71,15 @@ class SupervisedDepth(L.LightningModule):
         return sigmoid_to_inverse_depth(self.depth_network.disparity(image).float(), self.min_depth, self.max_depth)
 
     def setup(self, stage: str) -> None:
-        """Refuse data of another size than the network can take.
+        """Refuse data that the network cannot take.
 
         Raises:
-            RecipeError: sides are no multiples of what it needs.
+            RecipeError: sides are no multiples of what it needs, or cameras may be unknown.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, DepthData):
             self.depth_network.check_input_size(data.width, data.height)
+            check_cameras(None, data)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """Sum of the recipe's losses, at the network's own resolution where they ask for that."""
