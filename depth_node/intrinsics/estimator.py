@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.backends.interface import MotionPrediction
-from depth_node.intrinsics.alignment import Alignment, GaussianPrior, Motion, align
+from depth_node.intrinsics.bundle import Adjustment, CameraPrior, adjust
+from depth_node.intrinsics.depth_errors import DepthErrorModel
 from depth_node.intrinsics.estimate import Intrinsics, IntrinsicsEstimate, IntrinsicsState
-from depth_node.intrinsics.views import View, depth_basis_sigma, make_view, select_points
-from depth_node.intrinsics.warp import Float64, rotation_angle
+from depth_node.intrinsics.filter import CameraFilter, Evidence
+from depth_node.intrinsics.projection import rotation_angle
+from depth_node.intrinsics.window import Grey, Window, begin_window, working_images
+
+_RELINEARIZE = 0.04  # change of log f after which a window is adjusted again
+_CONTRADICTIONS = 6  # windows in a row, after which the camera is another one (a zoom lens, another device)
+_HYSTERESIS = 1.5  # times the sigma of convergence, at which it is lost again
 
 
 @dataclass(frozen=True)
 class EstimatorOptions:
-    """prior_sigma: standard deviation of log f where the prior does not say; principal_point_sigma: in widths of the image.
+    """What is assumed of cameras and networks, and what a window of images needs to count.
 
-    min_rotation, max_rotation: radians between the images of a pair. min_inliers, min_overlap: shares of points.
-    converged_sigma: of log f.
+    prior_sigma: of log f, where the prior does not say. principal_point_sigma: in widths of the image.
+    distortion_sigma: of the radial distortion that images have though they count as rectified (see `CameraFilter`).
+    depth_errors: of the network. motion_sigma: of log f as a motion network says.
+    max_rate: images per second that are looked at; 0: all. max_gap_s: without images, after which a window ends.
+    points: at most, of a window. views: beside its first image. min_step: between them, median over points, in widths.
+    min_points: of a window; min_alive: share of them that its last view has to show.
+    min_rotation: radians within a window. max_noise: of its residuals, in widths. min_inliers: share of observations
+        that fit the motion of one rigid world. max_deviation: from what was known before, in standard deviations.
+    min_windows: before the estimate may have converged. converged_sigma: of log f. memory_s: see `CameraFilter`.
     """
 
     prior_sigma: float = 0.3
-    principal_point_sigma: float = 0.02
-    min_rotation: float = 0.008
-    max_rotation: float = 0.12
-    min_inliers: float = 0.8
-    min_overlap: float = 0.5
-    converged_sigma: float = 0.025
+    principal_point_sigma: float = 0.01
+    distortion_sigma: float = 0.01
+    depth_errors: DepthErrorModel = field(default_factory=DepthErrorModel)
+    motion_sigma: float = 0.25
+    max_rate: float = 12.0
+    max_gap_s: float = 0.6
+    points: int = 200
+    views: int = 6
+    min_step: float = 0.005
+    min_points: int = 60
+    min_alive: float = 0.4
+    min_rotation: float = 0.004
+    max_noise: float = 0.001
+    min_inliers: float = 0.6
+    max_deviation: float = 4.0
+    min_windows: int = 3
+    converged_sigma: float = 0.03
+    memory_s: float = 1800.0
 
 
 class IntrinsicsEstimator:
-    """Filter of [log f, cx, cy] over pairs of images.
+    """Adjusts short windows of video, and filters what they say of [log f, cx, cy].
 
     prior: what is known before; of four numbers, the uncertainty is the options'. width, height: of the camera's images
     before they were resized for the network; pixels are square there.
@@ -49,33 +72,30 @@ class IntrinsicsEstimator:
         options: EstimatorOptions | None = None,
     ) -> None:
         self.options = options or EstimatorOptions()
-        if not isinstance(prior, IntrinsicsEstimate):
-            prior = IntrinsicsEstimate(prior, self.options.prior_sigma)
-        self._prior = prior
-        self._size = width, height
-        sigma = self.options.principal_point_sigma
-        self._reference = prior.intrinsics
-        self._information = np.diag(np.array([prior.relative_sigma, sigma, sigma * width / height]) ** -2)
-        self._vector = np.zeros(3)
-        self._previous: View | None = None
-        self._motion = Motion.none()
-        self._rotation = 0.0
-        self._pairs = 0
+        known = isinstance(prior, IntrinsicsEstimate)
+        self._reference = prior.intrinsics if isinstance(prior, IntrinsicsEstimate) else prior
+        log_f_sigma = prior.relative_sigma if isinstance(prior, IntrinsicsEstimate) else self.options.prior_sigma
+        center_sigma = self.options.principal_point_sigma
+        sigmas = np.array([log_f_sigma, center_sigma, center_sigma * width / height])
+        self._prior = CameraPrior(np.zeros(3), np.diag(sigmas**-2.0))
+        self._filter = CameraFilter(self._prior, self.options.distortion_sigma, self.options.memory_s)
+        self._window: Window | None = None
+        self._last_ns: int | None = None
+        self._rotation, self._pairs, self._contradictions = 0.0, 0, 0
         self._rejected: Counter[str] = Counter()
+        self._heard = _RunningMean()
+        self._has_converged = known and log_f_sigma <= self.options.converged_sigma
 
     @property
     def estimate(self) -> IntrinsicsEstimate:
         """What is known now."""
-        covariance = np.linalg.inv(self._information)
-        log_f, cx, cy = covariance @ self._vector
+        posterior = self._filter.posterior
+        log_f, cx, cy = (float(value) for value in posterior.mean)
         fx, fy, cx0, cy0 = self._reference
-        sigma = float(np.sqrt(covariance[0, 0]))
-        state: IntrinsicsState = "waiting for rotation"
-        if self._pairs:
-            state = "converged" if sigma <= self.options.converged_sigma else "estimating"
         scale = float(np.exp(log_f))
-        intrinsics = (fx * scale, fy * scale, float(cx0 + cx), float(cy0 + cy))
-        return IntrinsicsEstimate(intrinsics, sigma, state, self._rotation, self._pairs, dict(self._rejected))
+        intrinsics = fx * scale, fy * scale, cx0 + cx, cy0 + cy
+        rejected = dict(self._rejected)
+        return IntrinsicsEstimate(intrinsics, posterior.sigma, self._state(), self._rotation, self._pairs, rejected)
 
     def add(
         self,
@@ -86,64 +106,123 @@ class IntrinsicsEstimator:
     ) -> IntrinsicsEstimate:
         """Learn from one more image.
 
-        image: uint8 [h, w, 3] RGB, of the depth network's input size. inverse_depth: float32 [h, w], 1/depth in any unit, NaN
-        where invalid. motion: the motion network's prediction from the image before to this one.
+        image: uint8 [h, w, 3] RGB, of the depth network's input size. inverse_depth: float32 [h, w], 1/depth in any
+        unit, NaN where invalid. motion: the motion network's prediction from the image before to this one.
         """
-        view = make_view(image, inverse_depth, stamp_ns)
-        previous, self._previous = self._previous, view
-        if previous is None:
-            return self.estimate
-        if stamp_ns <= previous.stamp_ns:
-            self._rejected["stamp not newer"] += 1
-            self._motion = Motion.none()
-            return self.estimate
-        covariance = np.linalg.inv(self._information)
-        prior = GaussianPrior(covariance @ self._vector, self._information)
-        points = tuple(select_points(previous, level, 4 << level) for level in range(len(previous.levels)))
-        found = align(previous, view, points, self._reference, prior, self._motion)
-        reason = self._fault(found)
-        if found is None or reason:
-            self._rejected[reason] += 1
-            return self.estimate
-        self._motion = found.motion
-        self._update(found)
+        if motion is not None:
+            self._hear(motion)
+        if self._is_due(stamp_ns):
+            grey, inverse = working_images(image, inverse_depth)
+            self._follow(grey, inverse, stamp_ns)
         return self.estimate
 
-    def _fault(self, found: Alignment | None) -> str:
+    def _state(self) -> IntrinsicsState:
+        """Converged once sure enough, until it is much less sure."""
+        sigma, threshold = self._filter.posterior.sigma, self.options.converged_sigma
+        if self._has_converged:
+            self._has_converged = sigma <= _HYSTERESIS * threshold
+        else:
+            self._has_converged = sigma <= threshold and len(self._filter.evidence) >= self.options.min_windows
+        if self._has_converged:
+            return "converged"
+        return "estimating" if self._filter.evidence else "waiting for rotation"
+
+    def _is_due(self, stamp_ns: int) -> bool:
+        """Whether an image is to be looked at, by its stamp; windows end at gaps and where time goes backwards."""
+        options = self.options
+        if self._last_ns is None:
+            return True
+        elapsed = (stamp_ns - self._last_ns) * 1e-9
+        if elapsed <= 0 and elapsed > -options.max_gap_s:
+            self._rejected["stamp not newer"] += 1
+            return False
+        if elapsed < 0 or elapsed > options.max_gap_s:
+            if self._window is not None:
+                self._rejected["gap"] += 1
+            self._window = None
+            return True
+        return options.max_rate == 0 or elapsed >= 0.9 / options.max_rate
+
+    def _follow(self, grey: Grey, inverse_depth: NDArray[np.float32], stamp_ns: int) -> None:
+        """One more image for the window, or the first of one."""
+        self._last_ns = stamp_ns
+        window, options = self._window, self.options
+        if window is not None and window.reference.shape == grey.shape:
+            window.follow(grey, options.min_step * grey.shape[1])
+            if window.share_alive >= options.min_alive and len(window.views) < options.views:
+                self._relinearize()
+                return
+            self._learn(window, stamp_ns)
+        self._window = begin_window(grey, inverse_depth, stamp_ns, options.points, options.min_points)
+        if self._window is None:
+            self._rejected["too little texture"] += 1
+
+    def _learn(self, window: Window, stamp_ns: int) -> None:
+        """Adjust a window that is complete, and count what it says."""
+        found = None
+        if len(window.views) >= 2:
+            found = window.adjusted(self._reference, self._filter.posterior.as_prior(), self.options.depth_errors)
         if found is None:
-            return "too few points"
-        angle = rotation_angle(found.motion.rotation)
-        if angle < self.options.min_rotation:
+            self._rejected["lost"] += 1
+            return
+        tracks, adjustment = found
+        fault = self._fault(adjustment, tracks.width)
+        if fault:
+            self._rejected[fault] += 1
+            return
+        self._filter.add(Evidence(stamp_ns, tracks, adjustment))
+        self._rotation += _path(adjustment)
+        self._pairs += len(window.views)
+
+    def _fault(self, adjustment: Adjustment, width: int) -> str:
+        """Why a window does not count; empty if it does."""
+        options = self.options
+        if _path(adjustment) < options.min_rotation:
             return "too little rotation"
-        if angle > self.options.max_rotation:
-            return "too much rotation"
-        if found.inliers < self.options.min_inliers:
+        if adjustment.noise > options.max_noise * width:
             return "residual"
-        return "too little overlap" if found.overlap < self.options.min_overlap else ""
+        if adjustment.inliers < options.min_inliers:
+            return "moving scene"
+        if self._filter.deviation(adjustment) > options.max_deviation:
+            self._contradictions += 1
+            if self._contradictions >= _CONTRADICTIONS:
+                self._filter = CameraFilter(self._prior, options.distortion_sigma, options.memory_s)
+                self._contradictions, self._has_converged = 0, False
+            return "contradiction"
+        self._contradictions = 0
+        return ""
 
-    def _update(self, found: Alignment) -> None:
-        regular = found.information[3:, 3:] + np.diag(depth_basis_sigma() ** -2.0)
-        gain = np.linalg.solve(regular, found.information[3:, :3])
-        information: Float64 = found.information[:3, :3] - found.information[:3, 3:] @ gain
-        self._information = self._information + information
-        self._vector = self._vector + found.vector[:3] - gain.T @ found.vector[3:]
-        self._rotation += rotation_angle(found.motion.rotation)
-        self._pairs += 1
+    def _relinearize(self) -> None:
+        """Adjust the window again that was linearised farthest from where the estimate is now."""
+        index = self._filter.outdated(_RELINEARIZE)
+        if index is None:
+            return
+        evidence, prior = self._filter.evidence[index], self._filter.posterior.as_prior()
+        again = adjust(evidence.tracks, self._reference, prior, self.options.depth_errors, start=evidence.adjustment)
+        if again is not None:
+            self._filter.replace(index, again)
 
-    def state(self) -> dict[str, Any]:
-        """What is worth keeping over restarts, as plain numbers."""
-        return {
-            "reference": list(self._reference),
-            "information": self._information.tolist(),
-            "vector": self._vector.tolist(),
-            "rotation": self._rotation,
-            "pairs": self._pairs,
-        }
+    def _hear(self, motion: MotionPrediction) -> None:
+        """The motion network's focal length is a second prior: its errors do not average out."""
+        ratio = motion.intrinsics[:2] / self._reference[:2]
+        self._heard = self._heard.plus(0.5 * float(np.log(ratio[0] * ratio[1])))
+        if self._heard.count % 10 == 1:
+            information = np.array([self.options.motion_sigma**-2, 0.0, 0.0])
+            both = self._prior.information + np.diag(information)
+            mean = np.asarray(np.linalg.solve(both, information * self._heard.mean), np.float64)
+            self._filter.expect(CameraPrior(mean, both))
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state()`."""
-        self._reference = tuple(state["reference"])
-        self._information = np.array(state["information"])
-        self._vector = np.array(state["vector"])
-        self._rotation = float(state["rotation"])
-        self._pairs = int(state["pairs"])
+
+@dataclass(frozen=True)
+class _RunningMean:
+    mean: float = 0.0
+    count: int = 0
+
+    def plus(self, value: float) -> _RunningMean:
+        return _RunningMean(self.mean + (value - self.mean) / (self.count + 1), self.count + 1)
+
+
+def _path(adjustment: Adjustment) -> float:
+    """Radians that the camera turned by from view to view, in all."""
+    rotations = np.concatenate([np.eye(3)[None], adjustment.rotations])
+    return float(np.sum(rotation_angle(rotations[1:] @ rotations[:-1].transpose(0, 2, 1))))

@@ -1,0 +1,161 @@
+"""What all windows together say of the camera: a filter of [log f, cx / W, cy / H] with an honest covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from depth_node.intrinsics.bundle import CAMERA, LENS, Adjustment, CameraPrior, Tracks
+from depth_node.intrinsics.projection import Float64
+
+_KEPT = 40  # windows that can still be linearised again
+_DISPERSION, _DISPERSION_WINDOWS = 1.5, 6.0  # what is expected of it, and how many windows that counts for
+_HUBER = 2.0  # standard deviations of a window from all others, beyond which it counts less
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A window and its adjustment; `tracks` serve to linearise it again."""
+
+    stamp_ns: int
+    tracks: Tracks
+    adjustment: Adjustment
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Normal distribution of changes [3] of (log f, cx / W, cy / H) from the reference intrinsics.
+
+    dispersion: mean square of the windows' deviations from the mean, over what each of them claims.
+    """
+
+    mean: Float64
+    covariance: Float64
+    dispersion: float
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of log f."""
+        return float(np.sqrt(self.covariance[0, 0]))
+
+    def as_prior(self) -> CameraPrior:
+        """For the next window."""
+        return CameraPrior(self.mean, np.asarray(np.linalg.inv(self.covariance)))
+
+
+@dataclass
+class CameraFilter:
+    """Information of windows, added up under a prior; old windows fade.
+
+    prior: of changes [3]. memory_s: after which a window's weight has fallen to 1/e.
+    distortion_sigma: of k, for lenses that distort rays by 1 + k (x^2 + y^2) though their images count as undistorted.
+        k is considered, not estimated (Schmidt, 1966): turns show f and k alike, so that what k may be has to remain in
+        the covariance of f, however many windows there are.
+    """
+
+    prior: CameraPrior
+    distortion_sigma: float
+    memory_s: float
+    evidence: list[Evidence] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._old = _Sum(np.zeros((LENS, LENS)), np.zeros(LENS), 0.0, 0.0)
+        self._posterior = self._solve()
+
+    @property
+    def posterior(self) -> Posterior:
+        """What is known now."""
+        return self._posterior
+
+    def deviation(self, adjustment: Adjustment) -> float:
+        """By how many standard deviations a window contradicts what was known before it."""
+        posterior = self._posterior
+        information = adjustment.information[:CAMERA, :CAMERA]
+        by_lens = adjustment.information[:CAMERA, CAMERA]
+        surprise = adjustment.vector[:CAMERA] - information @ posterior.mean
+        expected = posterior.dispersion * information + information @ posterior.covariance @ information
+        expected += self.distortion_sigma**2 * np.outer(by_lens, by_lens)
+        return float(abs(surprise[0]) / np.sqrt(expected[0, 0]))
+
+    def add(self, evidence: Evidence) -> None:
+        """Count one more window."""
+        if self.evidence:
+            elapsed = max(0.0, (evidence.stamp_ns - self.evidence[-1].stamp_ns) * 1e-9)
+            self._old = self._old.times(float(np.exp(-elapsed / self.memory_s)))
+        self.evidence.append(evidence)
+        if len(self.evidence) > _KEPT:
+            oldest = self._sum(self.evidence[:1], self._posterior.mean, self._posterior.dispersion)
+            self._old = self._old.plus(oldest)
+            del self.evidence[0]
+        self._posterior = self._solve()
+
+    def expect(self, prior: CameraPrior) -> None:
+        """Another prior for the same windows."""
+        self.prior = prior
+        self._posterior = self._solve()
+
+    def replace(self, index: int, adjustment: Adjustment) -> None:
+        """A window, linearised again."""
+        self.evidence[index] = replace(self.evidence[index], adjustment=adjustment)
+        self._posterior = self._solve()
+
+    def outdated(self, by: float) -> int | None:
+        """The window that was linearised farthest from the present log f, if farther than `by`."""
+        if not self.evidence:
+            return None
+        mean = self._posterior.mean[0]
+        distances = [abs(float(evidence.adjustment.camera[0] - mean)) for evidence in self.evidence]
+        worst = int(np.argmax(distances))
+        return worst if distances[worst] > by else None
+
+    def _solve(self) -> Posterior:
+        """Weighted least squares over all windows, reweighted until weights and dispersion agree with the mean."""
+        mean, dispersion = self.prior.mean.copy(), _DISPERSION
+        total, covariance = self._old, np.linalg.inv(self.prior.information)
+        for _ in range(5 if self.evidence else 0):
+            total = self._old.plus(self._sum(self.evidence, mean, dispersion))
+            expected = _DISPERSION_WINDOWS * _DISPERSION
+            dispersion = max(1.0, (total.squares + expected) / (total.count + _DISPERSION_WINDOWS))
+            covariance = np.linalg.inv(self.prior.information + total.information[:CAMERA, :CAMERA] / dispersion)
+            mean = covariance @ (self.prior.information @ self.prior.mean + total.vector[:CAMERA] / dispersion)
+        by_distortion = covariance @ total.information[:CAMERA, CAMERA] / dispersion
+        considered = self.distortion_sigma**2 * np.outer(by_distortion, by_distortion)
+        return Posterior(mean, covariance + considered, dispersion)
+
+    def _sum(self, evidence: list[Evidence], mean: Float64, dispersion: float) -> _Sum:
+        """Of windows, weighted by age and by Huber for their deviation from `mean`."""
+        information = np.stack([window.adjustment.information for window in evidence])
+        vector = np.stack([window.adjustment.vector for window in evidence])
+        ages = (self.evidence[-1].stamp_ns - np.array([window.stamp_ns for window in evidence])) * 1e-9
+        surprise = vector[:, 0] - information[:, 0, :CAMERA] @ mean
+        squares = surprise**2 / np.maximum(information[:, 0, 0], 1e-12)
+        huber = np.minimum(1, _HUBER * np.sqrt(dispersion / np.maximum(squares, 1e-12)))
+        weights = huber * np.exp(-np.maximum(ages, 0) / self.memory_s)
+        return _Sum(
+            np.einsum("n,nij->ij", weights, information),
+            weights @ vector,
+            float(weights @ squares),
+            float(np.sum(weights)),
+        )
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """Of windows: information, vector, squares of deviations, and how many there were, all weighted."""
+
+    information: Float64
+    vector: Float64
+    squares: float
+    count: float
+
+    def plus(self, other: _Sum) -> _Sum:
+        return _Sum(
+            self.information + other.information,
+            self.vector + other.vector,
+            self.squares + other.squares,
+            self.count + other.count,
+        )
+
+    def times(self, factor: float) -> _Sum:
+        return _Sum(factor * self.information, factor * self.vector, factor * self.squares, factor * self.count)
