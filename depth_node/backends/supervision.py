@@ -80,7 +80,7 @@ class SupervisedSession:
         self._session: Session | None = None
         self._other: Session | None = None
         self._fault, self._notice = "", f"{name} is loading"
-        self._lost: Session | None = None
+        self._lost: list[Session] = []
         self._first_fault: str | None = None  # None as long as it is not known whether the session can be opened
         self._is_closed = self._was_open = False
         self._failures = 0
@@ -155,12 +155,14 @@ class SupervisedSession:
     def _lose(self, session: Session, reason: str) -> None:
         """It failed in mid-run; nobody runs it any more, and the supervisor closes it."""
         with self._changed:
-            self._lost = session
             self._failures += 1
-            if session is self._other:
+            if session is self._session:
+                self._session, self._fault = None, f"{self._wanted} failed ({reason}) and is being started again"
+            elif session is self._other:
                 self._other = None
             else:
-                self._session, self._fault = None, f"{self._wanted} failed ({reason}) and is being started again"
+                return  # it was replaced meanwhile, and is being closed
+            self._lost.append(session)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -169,11 +171,9 @@ class SupervisedSession:
             self._is_closed = True
             self._changed.notify_all()
         self._thread.join(_CLOSE_PATIENCE_S)  # a library that is loading cannot be interrupted
-        with self._changed:
-            sessions = (self._session, self._other, self._lost)
-            self._session = self._other = self._lost = None
-        with self._running:
-            _close(*sessions)
+        with self._running, self._changed:
+            _close(self._session, self._other, *self._lost)
+            self._session, self._other, self._lost, self._notice = None, None, [], "it is closed"
 
     # The supervisor's thread
 
@@ -202,22 +202,17 @@ class SupervisedSession:
         except _ClosedError:
             raise
         except Exception as error:  # whatever a library raises: without this thread, nobody would try again
-            fault = str(error) if isinstance(error, DepthNodeError) else f"{type(error).__name__}: {one_line(error)}"
-            return self._cannot_open(fault)
-        other = self._install(session)
-        with self._running:  # until no thread is in it
-            _close(other)
-        return True
-
-    def _install(self, session: Session) -> Session | None:
-        """The session serves from now on; what served in its place."""
+            return self._cannot_open(_sentence(error))
         with self._changed:
+            self._raise_if_closed(session)
             if self._fault or self._other is not None:
                 _LOGGER.info("%s serves: %s, %s", session.name, session.device, session.precision)
             other, self._other = self._other, None
             self._session, self._was_open = session, True
             self._decide()
-        return other
+        with self._running:  # until no thread is in it
+            _close(other)
+        return True
 
     def _cannot_open(self, fault: str) -> bool:
         """Whether the other session took over for good."""
@@ -243,17 +238,17 @@ class SupervisedSession:
             return ""
         try:
             other = self._open_other(lambda step, share: None)
-        except DepthNodeError as error:
-            return str(error)
+        except Exception as error:
+            return _sentence(error)
         with self._changed:
+            self._raise_if_closed(other)
             self._other = other
         return ""
 
     def _progress(self, step: str, share: float) -> None:
         """Opening takes long."""
         with self._changed:
-            if self._is_closed:
-                raise _ClosedError
+            self._raise_if_closed()
             percent = "" if math.isnan(share) else f", {share:.0%}"
             self._notice = f"{self._wanted} is being prepared ({step}{percent})"
         if time.monotonic() - self._last_progress < LOG_PERIOD_S:
@@ -270,27 +265,34 @@ class SupervisedSession:
         self._last_progress = -math.inf
         with self._changed:
             self._changed.wait_for(lambda: self._session is None or self._is_closed)
-            if self._is_closed:
-                raise _ClosedError
+            self._raise_if_closed()
         _LOGGER.error("%s", self._fault)
         self._close_lost()
 
     def _close_lost(self) -> None:
         with self._changed:
-            lost, self._lost = self._lost, None
-        _close(lost)
+            lost, self._lost = self._lost, []
+        _close(*lost)
 
     def _sleep(self, seconds: float) -> None:
         with self._changed:
-            if self._changed.wait_for(lambda: self._is_closed, seconds):
-                raise _ClosedError
+            self._changed.wait_for(lambda: self._is_closed, seconds)
+            self._raise_if_closed()
 
     def _decide(self, fault: str = "") -> None:
         self._fault, self._notice = fault, ""
         self._first_fault = fault if self._first_fault is None else self._first_fault
         self._changed.notify_all()
+
+    def _raise_if_closed(self, opened: Session | None = None) -> None:
+        """End the thread, and with it what it has just opened."""
         if self._is_closed:
+            _close(opened)
             raise _ClosedError
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, DepthNodeError) else f"{type(error).__name__}: {one_line(error)}"
 
 
 def _close(*sessions: Session | None) -> None:

@@ -255,8 +255,55 @@ def test_closing_gives_up_what_is_being_built(gpu: Library, cpu: Library) -> Non
         session.close()
         assert time.monotonic() - started < 2
         assert not gpu.sessions
-        with pytest.raises(BackendError):
+        with pytest.raises(BackendError, match="it is closed"):
             session.run(INPUTS)
+
+
+def test_a_replacement_that_fails_as_it_is_replaced_does_not_harm_its_successor(gpu: Library, cpu: Library) -> None:
+    gpu.gate.clear()
+    with supervised(gpu, cpu) as session:
+        session.wait_until_decided()
+        is_inside, may_end = threading.Event(), threading.Event()
+
+        def fail_late(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+            is_inside.set()
+            assert may_end.wait(10)
+            raise BackendError("no memory")
+
+        cpu.sessions[0].run = fail_late  # type: ignore[method-assign]
+        errors = []
+
+        def run() -> None:
+            try:
+                session.run(INPUTS)
+            except BackendError as error:
+                errors.append(str(error))
+
+        frame = threading.Thread(target=run)
+        frame.start()
+        assert is_inside.wait(10)
+        gpu.gate.set()
+        wait(lambda: session.name == "tensorrt")
+        assert not cpu.sessions[0].is_closed
+        may_end.set()
+        frame.join()
+        assert errors == ["no memory"]
+        assert answer(session) == 100
+        wait(lambda: cpu.sessions[0].is_closed)
+
+
+def test_a_replacement_that_cannot_be_opened_leaves_the_fault(gpu: Library, cpu: Library) -> None:
+    with supervised(gpu, cpu) as session:
+        session.wait_until_decided()
+        gpu.failure = gpu.sessions[0].failure = "device lost"
+        cpu.failure = ValueError("broken")
+        with pytest.raises(BackendError, match="device lost"):
+            session.run(INPUTS)
+        wait(lambda: cpu.attempts > 1)
+        assert session.state.fault == "device lost"
+        gpu.failure = ""
+        wait(lambda: session.is_serving)
+        assert answer(session) == 101
 
 
 def test_frames_run_on_while_sessions_come_and_go(gpu: Library, cpu: Library) -> None:
