@@ -17,13 +17,11 @@ QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 def clean_graph(model: ModelProto) -> ModelProto:
     """A copy in which every constant is an initializer: weights stored as float16 are float32, shapes are numbers.
 
-    Casts to the type that a tensor has already are gone, too, and every node has a name of its own. Bytes become
-    float32 before anything else is done with them: TensorRT has uint8 for inputs and casts alone.
+    Casts to the type that a tensor has already are gone, too, and every node has a name of its own.
     """
     cleaned = ModelProto()
     cleaned.CopyFrom(model)
     _fold_constants(cleaned)
-    _cast_bytes_first(cleaned.graph)
     _remove_needless_casts(cleaned)
     _name_nodes(cleaned.graph)
     return cleaned
@@ -128,19 +126,6 @@ def _evaluate(model: ModelProto, nodes: list[NodeProto], outputs: list[str]) -> 
     constants = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
     results = ReferenceEvaluator(constants).run(None, {})
     return {name: np.asarray(value) for name, value in zip(outputs, results, strict=True)}
-
-
-def _cast_bytes_first(graph: GraphProto) -> None:
-    """Cast uint8 inputs as the first step; what moves bytes about (Transpose) moves the same numbers in float32."""
-    images = [value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.UINT8]
-    casts = [
-        helper.make_node("Cast", [image], [f"{image}.float32"], f"{image}.cast", to=TensorProto.FLOAT)
-        for image in images
-    ]
-    for node in graph.node:
-        node.input[:] = [f"{name}.float32" if name in images else name for name in node.input]
-    replace_nodes(graph, [*casts, *graph.node])
-    del graph.value_info[:]  # has the types of before
 
 
 def _remove_needless_casts(model: ModelProto) -> None:

@@ -26,8 +26,7 @@ def test_a_clean_graph_computes_the_same_and_has_constants_only_as_initializers(
     expected = ReferenceEvaluator(original).run(None, {"image": image})[0]
     assert np.array_equal(ReferenceEvaluator(graph).run(None, {"image": image})[0], expected)
     casts = [node.name for node in graph.graph.node if node.op_type == "Cast"]
-    assert casts == ["image.cast"]  # not those of stored weights, nor the needless one
-    assert [node.op_type for node in graph.graph.node[:2]] == ["Cast", "Transpose"]  # TensorRT has no other uint8
+    assert casts == ["float"]  # not those of stored weights, nor the needless one
     assert sum(node.op_type == "Concat" for node in graph.graph.node) == 1  # not the one of sizes
     stored = {tensor.name: tensor for tensor in graph.graph.initializer}
     assert stored["stem.weight"].data_type == onnx.TensorProto.FLOAT
@@ -53,14 +52,14 @@ def test_an_output_that_is_constant_keeps_its_node(tmp_path: Path) -> None:
 
 
 def test_outer_nodes_are_normalisation_head_and_what_follows(graph: onnx.ModelProto) -> None:
-    start = {"image.cast", "planes", "scaled", "normalized"}
+    start = {"planes", "float", "scaled", "normalized"}
     assert outer_nodes(graph) == start | {"head", "sigmoid", "channel", "scaled_sigmoid", "disparity"}
 
 
 def test_element_types(graph: onnx.ModelProto) -> None:
     types = element_types(graph)
-    assert types["image"] == onnx.TensorProto.UINT8
-    assert types["planes.out"] == types["stem.weight"] == onnx.TensorProto.FLOAT
+    assert types["image"] == types["planes.out"] == onnx.TensorProto.UINT8
+    assert types["float.out"] == types["stem.weight"] == onnx.TensorProto.FLOAT
     assert types["pads.out"] == onnx.TensorProto.INT64
 
 
