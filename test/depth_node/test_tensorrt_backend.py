@@ -26,7 +26,9 @@ from depth_node.backends import (
 from depth_node.backends.engine_cache import EngineCache
 from depth_node.backends.tensorrt.options import EngineOptions
 from depth_node.errors import BackendError
-from depth_node.model import ModelFile, read_model
+from depth_node.model import ModelFile, read_any_model, read_model
+from depth_node.precision.frames import ModelFrames, model_inputs
+from depth_node.precision.recipe import MeasuredRecipe, PreparedGraph
 from fake_builder import FakeBuilder
 from fake_cuda import FakeCuda, cudaError_t
 from motion_model import INTRINSICS, write_tiny_motion_model
@@ -58,10 +60,11 @@ def use(
     def install(version: str) -> None:
         fake_cuda.install(monkeypatch, cuda, version, builder)
         backend = module("backend")
-        build, recipe = module("engines").build_engine, backend.MeasuredRecipe()
 
         def build_here(path: Path, options: EngineOptions, progress: Any) -> None:
-            build(importlib.import_module("depth_node.model").read_any_model(path), options, recipe, progress)
+            file = read_any_model(path)
+            frames = ModelFrames((model_inputs(file, *[IMAGE] * len(file.inputs)),), "noise")
+            module("engines").build_engine(file, options, MeasuredRecipe(frames), progress)
 
         monkeypatch.setattr(backend, "build_apart", build_here)
 
@@ -113,7 +116,7 @@ def test_an_engine_is_built_once_with_its_facts(
     create_backend(model, "tensorrt", "fp32").close()
     assert [build.config.used_timings for build in builder.builds] == [b"", b"timings"]
     engines = module("engines")
-    recipe = module("backend").MeasuredRecipe()
+    recipe = MeasuredRecipe()
     found = EngineCache().find(engines.engine_key(model, EngineOptions("fp16"), recipe))
     assert found is not None
     assert found.facts["parity"]["median"] < 2e-3
@@ -148,9 +151,7 @@ def test_auto_takes_float32_where_float16_is_refused(
     create_backend(model).close()
     builder.wrong = {"other": 1.1}
     EngineCache().remove(
-        EngineCache().find(
-            module("engines").engine_key(model, EngineOptions("fp16"), module("backend").MeasuredRecipe())
-        )  # type: ignore[arg-type]
+        EngineCache().find(module("engines").engine_key(model, EngineOptions("fp16"), MeasuredRecipe()))  # type: ignore[arg-type]
     )
     backend = create_backend(model)
     assert (backend.name, backend.precision) == ("tensorrt", "fp32")
@@ -315,7 +316,7 @@ def test_progress_is_told_and_can_stop_a_build(
 ) -> None:
     use("10.3.0")
     builder.phases = (("Building engine", 2), ("Tactic timing", 4))
-    engines, recipe = module("engines"), module("backend").MeasuredRecipe()
+    engines, recipe = module("engines"), MeasuredRecipe()
     told: list[tuple[str, float]] = []
     engines.build_engine(model, EngineOptions("fp32"), recipe, lambda step, share: told.append((step, share)))
     assert [share for step, share in told if step == "Building engine"] == [0.5, 1.0]
@@ -333,13 +334,13 @@ def test_progress_is_told_and_can_stop_a_build(
 def test_a_model_that_tensorrt_cannot_read(use: Callable[[str], None], model: ModelFile) -> None:
     use("10.3.0")
     api = module("tensorrt_api")
-    graph = importlib.import_module("depth_node.precision.recipe").PreparedGraph(b"not ONNX", {}, frozenset())
+    graph = PreparedGraph(b"not ONNX", {}, frozenset())
     with pytest.raises(BackendError, match="cannot read the model: Failed to parse the ONNX model"):
         api.build(graph, EngineOptions("fp32"), b"", lambda step, share: None)
 
 
 def test_foreign_timings_are_left_out(use: Callable[[str], None], builder: FakeBuilder, model: ModelFile) -> None:
     use("10.3.0")
-    prepared = module("backend").MeasuredRecipe().prepare(model, EngineOptions("fp32"), lambda step, share: None)
+    prepared = MeasuredRecipe().prepare(model, EngineOptions("fp32"), lambda step, share: None)
     module("tensorrt_api").build(prepared, EngineOptions("fp32"), b"of another device", lambda step, share: None)
     assert builder.builds[0].config.used_timings == b""

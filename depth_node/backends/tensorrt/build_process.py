@@ -35,9 +35,15 @@ def build_apart(model: Path, options: EngineOptions, progress: Progress) -> None
     """
     command = [sys.executable, "-m", __name__, str(model), json.dumps(asdict(options))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    # Its standard input closes when this process ends, however that comes about: then it ends, too.
+    # Its standard input closes when this process ends, however that comes about: then it ends, too. Ctrl+C is for us.
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, errors="replace"
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     ) as process:
         try:
             assert process.stdout is not None
