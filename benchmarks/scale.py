@@ -2,6 +2,7 @@
 
 What a frame's depth has to be multiplied by, truly, is the median of true depth over the median of the depth at the
 same pixels. **error_percent**: of the factor in use when the frame came, against that: median, 5th and 95th percentile;
+**constant_percent**: the same of the best single factor for the whole drive, which is the depth's own unsteadiness;
 **known**: share of frames for which the scale was known then; **sigma_percent**: median of what the estimate said of
 itself; **covered**: share of errors below twice that. Images are shown to odometry at 5 Hz, as in the node.
 
@@ -31,7 +32,6 @@ from numpy.typing import NDArray
 from depth_node.backends import create_backend
 from depth_node.camera import PinholeCamera
 from depth_node.frames import Frame
-from depth_node.intrinsics.views import make_view
 from depth_node.model import read_model
 from depth_node.pipeline import DepthOptions, DepthPipeline
 from depth_node.resources import find_model
@@ -44,9 +44,9 @@ from depth_node.scale import (
     ground_plane,
     unknown_scale,
 )
-from depth_node.scale.camera_height import BIAS_SIGMA as HEIGHT_BIAS
+from depth_node.scale.filter import NETWORK_SIGMA
+from depth_node.scale.pyramid import make_pyramid
 from depth_node.scale.visual_motion import visual_motion
-from depth_node.scale.visual_odometry import BIAS_SIGMA as ODOMETRY_BIAS
 from depth_node.synthetic import street_drive, street_world
 from depth_node.synthetic.street import CAMERA_HEIGHT
 from training.data.kitti_2015 import read_kitti_2015
@@ -191,7 +191,7 @@ def single_frames(pipeline: DepthPipeline, data: Path) -> list[Track]:
         Track(
             "KITTI raw 0001, lidar",
             f"odometry, {len(pairs)} pairs",
-            [ScaleEstimate(factor, "odometry", ODOMETRY_BIAS)] * len(seen),
+            [ScaleEstimate(factor, "odometry", NETWORK_SIGMA)] * len(seen),
             np.array([true_factor(s) for s in seen]),
             float("nan"),
         ),
@@ -202,7 +202,7 @@ def pair_factor(a: Shot, b: Shot) -> float:
     """Distance by odometry over the distance seen, between two frames."""
     assert a.velocity is not None
     assert b.velocity is not None
-    views = [make_view(s.image, 1 / s.depth, s.stamp_ns) for s in (a, b)]
+    views = [make_pyramid(s.image, np.reciprocal(s.depth), s.stamp_ns) for s in (a, b)]
     driven = np.linalg.norm(a.velocity + b.velocity) / 2 * (b.stamp_ns - a.stamp_ns) * 1e-9
     return float(driven / visual_motion(views[0], views[1], a.camera).distance)
 
@@ -216,7 +216,7 @@ def each_ground(name: str, shots: Sequence[Shot]) -> Track:
         estimates.append(
             unknown_scale("no ground")
             if plane is None
-            else ScaleEstimate(KITTI_HEIGHT / plane.height, "ground", HEIGHT_BIAS)
+            else ScaleEstimate(KITTI_HEIGHT / plane.height, "ground", NETWORK_SIGMA)
         )
     milliseconds = 1e3 * (process_time() - started) / len(shots)
     truth = np.array([true_factor(s) for s in shots])
@@ -242,7 +242,9 @@ def velocities(poses: Sequence[NDArray[np.float64]], stamps: Sequence[int]) -> l
 
 def shot(pipeline: DepthPipeline, record: FrameRecord, velocity: NDArray[np.float64] | None) -> Shot:
     """A frame of a data set, with the model's depth."""
-    rgb: NDArray[np.uint8] = cv2.imread(str(record.image))[..., ::-1].copy()  # type: ignore[index]
+    bgr = cv2.imread(str(record.image))
+    assert bgr is not None
+    rgb: NDArray[np.uint8] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
     assert record.intrinsics is not None
     camera = PinholeCamera.from_normalized(record.intrinsics, rgb.shape[1], rgb.shape[0])
     spec = pipeline.model.spec
@@ -298,7 +300,7 @@ def follow(drive: str, name: str, shots: Sequence[Shot], height: float) -> Track
         if not 0 <= shot.stamp_ns - shown < 0.9e9 / VIEW_RATE:
             shown = shot.stamp_ns
             started = process_time()
-            odometry.add(shot.image, 1 / shot.depth, shot.camera, shot.stamp_ns)
+            odometry.add(shot.image, np.reciprocal(shot.depth), shot.camera, shot.stamp_ns)
             seconds += process_time() - started
     truth = np.array([true_factor(shot) for shot in shots])
     return Track(drive, name, estimates, truth, 1e3 * seconds / len(shots))
@@ -318,6 +320,9 @@ def row(track: Track) -> dict[str, Any]:
         "true_factor": percentiles(truth, 1.0),
         "factor": percentiles(factors, 1.0),
         "error_percent": percentiles(errors, 100.0),
+        "constant_percent": percentiles(np.abs(np.nanmedian(truth) / truth - 1), 100.0)
+        if np.isfinite(truth).any()
+        else None,
         "sigma_percent": 100 * float(np.nanmedian(sigmas)) if np.isfinite(sigmas).any() else None,
         "covered": float(np.mean(errors < 2 * said)) if len(errors) else None,
         "ms_per_frame": track.milliseconds,

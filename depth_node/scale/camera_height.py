@@ -13,10 +13,6 @@ from depth_node.scale.estimate import ScaleEstimate, unknown_scale
 from depth_node.scale.filter import ScaleFilter
 from depth_node.scale.ground import GroundPlane, ground_plane
 
-# What a network's road is nearer or farther than the rest of its world, in parts: it does not show in the spread of
-# the factors (docs/scale.md has what was measured).
-BIAS_SIGMA = 0.07
-
 # A camera fixed on a robot sees the ground in most frames, and always at the same tilt. Planes that come and go or
 # tumble are furniture, or the camera is held by hand: its height is not what was set.
 WINDOW = 31
@@ -44,7 +40,7 @@ class CameraHeightScale:
         if not self._filter.known:
             return unknown_scale("no ground was seen in enough frames")
         reason = self._judge()
-        sigma = math.hypot(self._filter.spread, BIAS_SIGMA) if self._is_steady else math.nan
+        sigma = self._filter.relative_sigma if self._is_steady else math.nan
         return ScaleEstimate(self._filter.factor, "camera_height", sigma, reason)
 
     def _judge(self) -> str:

@@ -9,6 +9,10 @@ import numpy as np
 
 MAD_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation, at the normal distribution
 
+# What a network's depth of a frame is off by as a whole, in parts, though the road and the motion that a scale is
+# learned from look the same: it does not show in the spread of the factors. docs/scale.md has what was measured.
+NETWORK_SIGMA = 0.08
+
 
 class ScaleFilter:
     """Running median of the logarithm of single factors.
@@ -46,6 +50,11 @@ class ScaleFilter:
     def spread(self) -> float:
         """Of the single factors (robust standard deviation), in parts of the factor."""
         return self._spread
+
+    @property
+    def relative_sigma(self) -> float:
+        """Standard deviation of what the median is off by for a single frame, in parts of it."""
+        return math.hypot(self._spread, NETWORK_SIGMA)
 
     def add(self, factor: float, evidence: float = 1.0) -> None:
         """One more factor, and how much it is worth: a window is known once its evidence adds up to `enough`."""

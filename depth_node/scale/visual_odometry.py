@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from dataclasses import dataclass
 
@@ -10,15 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
-from depth_node.intrinsics.views import View, make_view
 from depth_node.scale.estimate import ScaleEstimate, unknown_scale
 from depth_node.scale.filter import ScaleFilter
 from depth_node.scale.odometry_buffer import OdometryBuffer, OdometryMotion
+from depth_node.scale.pyramid import Pyramid, make_pyramid
 from depth_node.scale.visual_motion import VisualMotion, visual_motion
-
-# What a network's depth is off by where images are matched best, against the rest of its world, in parts: it does not
-# show in the spread of the factors (docs/scale.md has what was measured).
-BIAS_SIGMA = 0.05
 
 MIN_SPEED = 0.1  # m/s; slower is standing still
 MAX_PAIR_S = 2.0  # between the images of a pair
@@ -57,7 +52,8 @@ class VisualOdometryScale:
         self.odometry = OdometryBuffer()
         self.estimate = unknown_scale("no odometry")
         self._filter = ScaleFilter(_WINDOW, _ENOUGH_BASELINE)
-        self._previous: View | None = None
+        self._previous: Pyramid | None = None
+        self._velocity: NDArray[np.float64] | None = None
         self._pending: deque[_Pair] = deque(maxlen=8)
         self._is_too_close = False
         self._aligned_ns = -(10**18)
@@ -84,7 +80,7 @@ class VisualOdometryScale:
         if state:
             self._previous = None
         elif self._is_due(stamp_ns):
-            self._look(make_view(image, inverse_depth, stamp_ns), camera)
+            self._look(make_pyramid(image, inverse_depth, stamp_ns), camera)
         elif not self._is_too_close:
             self._previous = None  # the image before the one to come is nearer to it
         self._match()
@@ -100,21 +96,23 @@ class VisualOdometryScale:
             return "no odometry of the time of the images"
         return "standing still" if going.speed < MIN_SPEED else ""
 
-    def _look(self, view: View, camera: PinholeCamera) -> None:
+    def _look(self, view: Pyramid, camera: PinholeCamera) -> None:
         """Measure the motion from the image before to this one, if it is not too close to tell."""
         previous, self._is_too_close = self._previous, False
         if previous is None or not 0 < view.stamp_ns - previous.stamp_ns < MAX_PAIR_S * 1e9:
             self._previous = view
             return
-        seen = visual_motion(previous, view, camera)
+        seconds = (view.stamp_ns - previous.stamp_ns) * 1e-9
+        expected = None if self._velocity is None else self._velocity * seconds
+        seen = visual_motion(previous, view, camera, expected)
         self._aligned_ns = view.stamp_ns
         if seen.fault:
             self._rejected[seen.fault] += 1
-            self._previous = view
+            self._velocity, self._previous = None, view
         elif seen.baseline < MIN_BASELINE:
             self._is_too_close = True
         else:
-            self._previous = view
+            self._velocity, self._previous = seen.translation / seconds, view
             self._pending.append(_Pair(previous.stamp_ns, view.stamp_ns, seen))
 
     def _is_due(self, stamp_ns: int) -> bool:
@@ -139,7 +137,7 @@ class VisualOdometryScale:
         if not known.known:
             return unknown_scale(state or f"driving: {known.evidence:.0%} of the way needed has been seen")
         reason = f"{known.count} pairs of images against odometry" + (f"; {state}" if state else "")
-        return ScaleEstimate(known.factor, "odometry", math.hypot(known.spread, BIAS_SIGMA), reason)
+        return ScaleEstimate(known.factor, "odometry", known.relative_sigma, reason)
 
 
 def _fault(driven: OdometryMotion | None) -> str:

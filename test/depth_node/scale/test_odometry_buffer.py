@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from depth_node.scale.odometry_buffer import KEPT_S, MAX_GAP_S, OdometryBuffer
 
 START_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 20_000_000
+MakeBuffer = Callable[[float, float, int], OdometryBuffer]
 
 
 def yaw(angle: float) -> np.ndarray:
@@ -27,8 +29,8 @@ def circle_by_poses(speed: float, turn_rate: float, messages: int) -> OdometryBu
         seconds = number * PERIOD_NS * 1e-9
         angle = turn_rate * seconds
         chord = speed * seconds * float(np.sinc(angle / 2 / math.pi))
-        position = chord * np.array([math.cos(angle / 2), math.sin(angle / 2), 0.0])
-        buffer.add_pose(START_NS + number * PERIOD_NS, position + [100.0, -7.0, 0.5], yaw(angle))
+        position = np.array([100.0 + chord * math.cos(angle / 2), -7.0 + chord * math.sin(angle / 2), 0.5])
+        buffer.add_pose(START_NS + number * PERIOD_NS, position, yaw(angle))
     return buffer
 
 
@@ -47,12 +49,12 @@ def circle_by_velocities(speed: float, turn_rate: float, messages: int) -> Odome
     first=st.integers(0, 900_000_000),
     length=st.integers(10_000_000, 1_000_000_000),
 )
-def test_chord_and_turn_of_a_circle(make: object, speed: float, turn_rate: float, first: int, length: int) -> None:
+def test_chord_and_turn_of_a_circle(make: MakeBuffer, speed: float, turn_rate: float, first: int, length: int) -> None:
     """Between messages, too: the chord of a circle is 2 v / w sin(w t / 2)."""
-    assert callable(make)
     motion = make(speed, turn_rate, 100).motion(START_NS + first, START_NS + first + length)
     seconds = length * 1e-9
     angle = turn_rate * seconds
+    assert motion is not None
     assert motion.distance == pytest.approx(abs(speed) * seconds * abs(np.sinc(angle / 2 / math.pi)), rel=1e-3)
     assert motion.rotation == pytest.approx(abs(angle), abs=1e-6)
     assert motion.seconds == pytest.approx(seconds)
@@ -93,8 +95,7 @@ def test_recent_motion_bridges_a_message_that_has_not_come() -> None:
 
 
 @pytest.mark.parametrize("make", [circle_by_poses, circle_by_velocities])
-def test_repeated_and_late_messages_change_nothing(make: object) -> None:
-    assert callable(make)
+def test_repeated_and_late_messages_change_nothing(make: MakeBuffer) -> None:
     buffer, expected = make(2.0, 0.3, 50), make(2.0, 0.3, 50)
     for stamp in (START_NS + 49 * PERIOD_NS, START_NS + 10 * PERIOD_NS, START_NS + 17):
         buffer.add_pose(stamp, np.full(3, 1e6), np.eye(3))

@@ -1,0 +1,94 @@
+"""Odometry messages into the buffer, and what the topic `scale` says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Quaternion, TwistStamped, TwistWithCovarianceStamped
+from nav_msgs.msg import Odometry
+
+from depth_node.online_scale import add_odometry, rotation_matrix, scale_status
+from depth_node.scale import OdometryBuffer, ScaleEstimate, unknown_scale
+
+START_S = 1_700_000_000
+
+
+def stamped(message: Any, number: int) -> Any:
+    message.header.stamp.sec, message.header.stamp.nanosec = START_S, number * 100_000_000
+    return message
+
+
+def pose(number: int) -> Any:
+    """3 m/s ahead, turning by 0.1 rad between two messages."""
+    message = stamped(Odometry(), number)
+    message.pose.pose.position.x = 0.3 * number
+    message.pose.pose.orientation = Quaternion(z=math.sin(0.05 * number), w=math.cos(0.05 * number))
+    message.twist.twist.linear.x = 99.0  # not asked
+    return message
+
+
+def twist(number: int) -> Any:
+    message = stamped(TwistStamped(), number)
+    message.twist.linear.x = 3.0
+    return message
+
+
+def twist_with_covariance(number: int) -> Any:
+    message = stamped(TwistWithCovarianceStamped(), number)
+    message.twist.twist.linear.x = -3.0
+    return message
+
+
+@pytest.mark.parametrize(("make", "turn"), [(pose, 0.5), (twist, 0.0), (twist_with_covariance, 0.0)])
+def test_every_type_of_odometry(make: Any, turn: float) -> None:
+    buffer = OdometryBuffer()
+    for number in range(6):
+        add_odometry(buffer, make(number))
+    motion = buffer.motion(START_S * 10**9, START_S * 10**9 + 500_000_000)
+    assert motion is not None
+    assert motion.distance == pytest.approx(1.5)
+    assert motion.rotation == pytest.approx(turn)
+
+
+@given(st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: math.hypot(*q) > 1e-3))
+def test_rotation_of_a_quaternion(values: tuple[float, float, float, float]) -> None:
+    """Hamilton's product q v q*; also of one that is not quite of unit length."""
+    length = math.hypot(*values)
+    x, y, z, w = (value / length for value in values)
+    expected = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    x, y, z, w = (1.01 * value / length for value in values)
+    np.testing.assert_allclose(rotation_matrix(Quaternion(x=x, y=y, z=z, w=w)), expected, atol=1e-12)
+
+
+def test_no_heading_is_no_rotation() -> None:
+    np.testing.assert_array_equal(rotation_matrix(Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)), np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "level", "message"),
+    [
+        (ScaleEstimate(1.25, "odometry", 0.1, "31 pairs"), DiagnosticStatus.OK, "metric, from odometry"),
+        (ScaleEstimate(1.25, "odometry", 0.1, "31 pairs", "they differ"), DiagnosticStatus.WARN, "they differ"),
+        (unknown_scale("no odometry"), DiagnosticStatus.WARN, "up to scale: no odometry"),
+    ],
+)
+def test_status_of_a_scale(estimate: ScaleEstimate, level: bytes, message: str) -> None:
+    status = scale_status(estimate, "/depth_node: scale")
+    values = {pair.key: pair.value for pair in status.values}
+    assert (status.level, status.name, status.message) == (level, "/depth_node: scale", message)
+    assert float(values["factor"]) == estimate.factor
+    assert float(values["relative_sigma"]) == pytest.approx(estimate.relative_sigma, nan_ok=True)
+    assert (values["source"], values["reason"]) == (estimate.source, estimate.reason)
