@@ -147,6 +147,8 @@ class DepthNode(LifecycleNode):
     def destroy_node(self) -> None:
         """End all threads before the node."""
         self._stop_work("the node is shutting down")
+        if self._session is not None:
+            self._session.close()  # and what it has being built
         self._snapshots.close()
         self._log_handler.close()
         super().destroy_node()

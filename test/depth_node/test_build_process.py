@@ -93,15 +93,18 @@ def test_the_process_ends_with_the_one_that_waits_for_it(tmp_path: Path) -> None
     """However that one ends: its end of the pipe is closed then."""
     script = (
         "import sys, threading, time; from depth_node.backends.tensorrt import build_process; "
-        "threading.Thread(target=build_process._end_with_parent).start(); print('up', flush=True); time.sleep(60)"
+        "threading.Thread(target=build_process._end_with_parent, daemon=True).start(); print('up', flush=True); "
+        "time.sleep(float(sys.argv[1]))"
     )
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-c", script, "60"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.stdin.close()
         assert process.wait(10) == 1
+    with subprocess.Popen([*command[:-1], "0"], stdin=subprocess.PIPE, cwd=REPOSITORY) as process:
+        assert process.wait(10) == 0  # it ends by itself, with that thread still reading
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")

@@ -87,7 +87,9 @@ def _report(**report: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock this thread would hold when the interpreter shuts down.
+    while os.read(0, 1024):
+        pass
     os._exit(1)
 
 
