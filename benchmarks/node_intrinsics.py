@@ -68,10 +68,14 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="images per second")
     parser.add_argument("--seconds", type=float, default=15.0, help="per turn")
     parser.add_argument("--turns", type=int, default=3, help="of each kind")
+    parser.add_argument("--intrinsics-rate", type=float, metavar="HZ", help="the parameter (default: the node's)")
     arguments = parser.parse_args()
     context = node_context(arguments)
     turns: dict[str, list[dict[str, Any]]] = {"prior": [], "learned": []}
-    with isolated_peer() as peer, running_node(node_parameters(arguments)) as process:
+    parameters = node_parameters(arguments)
+    if arguments.intrinsics_rate is not None:
+        parameters["intrinsics.rate"] = arguments.intrinsics_rate
+    with isolated_peer() as peer, running_node(parameters) as process:
         arrivals = Arrivals(TOPICS)
         peer.subscribe(arrivals, ReliabilityPolicy.RELIABLE)
         camera = TurningCamera(peer.node, tuple(arguments.size))

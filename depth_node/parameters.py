@@ -164,7 +164,10 @@ class Settings:
         True, "Compare a camera_info in use with what the images say, until the images have confirmed it."
     )
     intrinsics_rate: float = _row(
-        5.0, "Images per second at most that intrinsics are learned from; 0 takes all.", unit="Hz", minimum=0.0
+        10.0,
+        "Images per second at most that intrinsics, and the scale from odometry, are learned from; 0 takes all.",
+        unit="Hz",
+        minimum=0.0,
     )
     intrinsics_max_change: float = _row(
         0.05,
@@ -208,6 +211,7 @@ class Settings:
         "nav_msgs/Odometry",
         "What comes on the topic odom: poses, or velocities (wheel speed), with the stamps of the images' clock.",
         choices=ODOMETRY_TYPES,
+        changes=UNCONFIGURED,
     )
     depth_encoding: str = _row(
         "32FC1", "Of depth/image: metres with NaN, or 16UC1 millimetres with 0 (REP 118).", choices=DEPTH_ENCODINGS

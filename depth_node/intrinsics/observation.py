@@ -10,30 +10,36 @@ from depth_node.backends.interface import MotionBackend, MotionPrediction
 from depth_node.frames import NetworkView
 from depth_node.model_spec import MotionSpec
 
+PERIOD_S = 1.0  # what a network says of the intrinsics of one camera hardly changes, and each time costs an inference
+
 
 class MotionObserver:
-    """Runs a motion model on each view and the one before it."""
+    """Runs a motion model on a view and the one before it, once in `PERIOD_S` of their stamps."""
 
     def __init__(self, spec: MotionSpec, backend: MotionBackend) -> None:
         self.backend = backend
         self._size = spec.input_width, spec.input_height
-        self._image: NDArray[np.uint8] | None = None
-        self._stamp_ns = 0
+        self._before: NetworkView | None = None
+        self._observed_ns: int | None = None
 
     def observe(self, view: NetworkView) -> MotionPrediction | None:
-        """From the view before to this one; None for the first, and where the stamp is not newer.
+        """From the view before to this one; None where there is none, where the stamp is not newer, or it is too early.
 
         The intrinsics are those of the whole image, normalised, whatever the size of the network's input.
         """
-        size = self._size
-        is_same = view.image.shape[1::-1] == size
-        image = view.image if is_same else cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
-        before, self._image = self._image, np.asarray(image, np.uint8)[None]
-        is_newer, self._stamp_ns = view.stamp_ns > self._stamp_ns, view.stamp_ns
-        if before is None or not is_newer:
+        before, self._before = self._before, view
+        if before is None or view.stamp_ns <= before.stamp_ns:
             return None
-        return self.backend.infer(before, self._image)
+        if self._observed_ns is not None and abs(view.stamp_ns - self._observed_ns) < PERIOD_S * 1e9:
+            return None
+        self._observed_ns = view.stamp_ns
+        return self.backend.infer(self._input(before), self._input(view))
 
     def forget(self) -> None:
         """The next view is the first of another stream."""
-        self._image = None
+        self._before = self._observed_ns = None
+
+    def _input(self, view: NetworkView) -> NDArray[np.uint8]:
+        is_same = view.image.shape[1::-1] == self._size
+        image = view.image if is_same else cv2.resize(view.image, self._size, interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(image, np.uint8)[None]

@@ -78,12 +78,16 @@ def test_images_of_another_size_begin_anew_and_the_stored_ones_come_back(turning
 def test_rectified_images_are_another_camera(turning: list[NDArray[np.uint8]]) -> None:
     tracker = IntrinsicsTracker(PRIOR, STORED)
     tracker.add(view(turning[0], 0))
-    for number, focal_length in enumerate((90.0, 90.0, 95.0), 1):
-        camera = PinholeCamera(WIDTH, HEIGHT, focal_length, focal_length, 128.0, 64.0)
-        tracked = tracker.add(view(turning[number], number, camera, is_rectified=True))
-        assert tracked.is_rectified
-        assert tracked.estimate.pairs == (1 if number == 2 else 0)  # another rectification has other images
+    for number, image in enumerate(turning[:25]):
+        tracked = tracker.add(view(image, number, ANY_CAMERA, is_rectified=True))
+    assert tracked.is_of(WIDTH, HEIGHT, True)
     assert not tracked.is_of(WIDTH, HEIGHT, False)
+    assert tracked.estimate.pairs > 0
+    assert tracked.estimate.relative_sigma < 0.1
+    other = PinholeCamera(WIDTH, HEIGHT, 90.0, 90.0, 128.0, 64.0)  # another rectification has other images
+    tracked = tracker.add(view(turning[25], 25, other, is_rectified=True))
+    assert (tracked.estimate.pairs, tracked.is_usable) == (0, False)
+    assert tracked.estimate.relative_sigma > 0.1
 
 
 @pytest.mark.parametrize("sigmas", [-4.0, 0.0, 2.5])
@@ -113,12 +117,13 @@ class RecordingMotion:
 def test_the_motion_model_sees_each_view_and_the_one_before(turning: list[NDArray[np.uint8]]) -> None:
     backend = RecordingMotion()
     observer = MotionObserver(MotionSpec(64, 32, False, "none", "none", "none"), backend)
-    views = [view(image, number) for number, image in enumerate(turning[:3])]
+    views = [view(image, 10 * number) for number, image in enumerate(turning[:3])]  # a second apart
     assert observer.observe(views[0]) is None
     assert observer.observe(views[1]) is not None
     assert observer.observe(views[1]) is None  # repeated
     assert observer.observe(views[0]) is None  # back in time
     assert observer.observe(views[2]) is not None
+    assert observer.observe(view(turning[3], 21)) is None  # too early
     observer.forget()
     assert observer.observe(views[2]) is None
     first, second = backend.pairs
