@@ -18,7 +18,7 @@ STRENGTHS = (1, 2, 3)
 FOG_EXTINCTION = (0.01, 0.02, 0.06)  # 1/m: one sees 300, 150 and 50 m far (5 % contrast), Sakaridis et al., IJCV 2018
 FOG_BRIGHTNESS = 0.85
 SNOW_POINT = (0.2, 0.35, 0.5)  # albumentations: what is darker than this is brightened
-RAIN_TYPES = ("drizzle", "heavy", "torrential")  # albumentations
+RAIN = (("drizzle", 0.85), ("heavy", 0.65), ("torrential", 0.45))  # albumentations: how many streaks, and how bright
 EXPOSURE = (1 / 4, 1 / 16, 1 / 64)  # of the light that the image was taken with
 PHOTOELECTRONS, READ_NOISE = 4000.0, 4.0  # of a white pixel in full light; of the sensor
 
@@ -40,7 +40,8 @@ def snow(image: Image, depth: Depth, strength: int, seed: int) -> Image:
 
 def rain(image: Image, depth: Depth, strength: int, seed: int) -> Image:
     """Streaks, darkness and blur."""
-    return in_weather("rain", image[None], seed, rain_type=RAIN_TYPES[strength - 1])[0]
+    rain_type, brightness = RAIN[strength - 1]
+    return in_weather("rain", image[None], seed, rain_type=rain_type, brightness_coefficient=brightness)[0]
 
 
 def dark(image: Image, depth: Depth, strength: int, seed: int) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -115,7 +115,7 @@ def evaluate_robustness(
     sheet = condition_sheet(predictor, records[len(records) // 2], options)
     if not cv2.imwrite(str(output / "sheet.jpg"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
         raise DataError(f"{output / 'sheet.jpg'} could not be written: is the disk full?")
-    Console().print(_terminal_table(table))
+    Console().print(_terminal_table(scores, predictor.name, table.note))
     print(f"written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
     return 0
 
@@ -178,8 +178,12 @@ def _scored(
         yield condition, seen, score(predictor.disparity(seen, record.intrinsics), truth, options)
 
 
-def _terminal_table(table: ReportTable) -> Table:
-    shown = Table(*(column.title for column in table.columns), title=table.title, caption=table.note)
-    for row in table.rows:
-        shown.add_row(*(column.format.format(cell) for column, cell in zip(table.columns, row, strict=True)))
-    return shown
+def _terminal_table(scores: Mapping[Condition, DepthMetrics], predictor: str, scoring: str) -> Table:
+    """A few columns, narrow enough for any terminal."""
+    table = Table("condition", "abs_rel", "/ clean", "rmse", "a1", title=predictor, caption=scoring)
+    for condition, metrics in scores.items():
+        ratio = metrics.abs_rel / scores[CLEAN].abs_rel
+        table.add_row(
+            str(condition), f"{metrics.abs_rel:.3f}", f"{ratio:.2f}", f"{metrics.rmse:.2f}", f"{metrics.a1:.3f}"
+        )
+    return table
