@@ -37,10 +37,10 @@ class Cost:
     """Size and speed of a depth network.
 
     parameters: numbers that are learned or stored. flops: floating-point operations for one image, a multiply-add being
-    two; None where only a model file is known, as are encoder and steps.
+    two; None where only a model file is known, as are network (encoder and decoder) and steps.
     """
 
-    encoder: str | None
+    network: str | None
     width: int
     height: int
     parameters: int
@@ -55,7 +55,7 @@ def measure_cost(run: Run, repetitions: int) -> Cost:
         model = read_model(run.file)
         stored = [tensor for tensor in onnx.load(run.file).graph.initializer if tensor.dims]
         return Cost(
-            encoder=None,
+            network=None,
             width=model.spec.input_width,
             height=model.spec.input_height,
             parameters=sum(int(np.prod(tensor.dims)) for tensor in stored),
@@ -65,7 +65,7 @@ def measure_cost(run: Run, repetitions: int) -> Cost:
         )
     trained = load_depth_network(run.file)
     return Cost(
-        encoder=trained.card.encoder,
+        network=f"{trained.card.encoder}, {trained.card.decoder}",
         width=trained.card.width,
         height=trained.card.height,
         parameters=sum(parameter.numel() for parameter in trained.network.parameters()),

@@ -20,7 +20,7 @@ def cost_table(costs: Mapping[str, Cost], logs: Mapping[str, TrainingLog]) -> Re
     backends = list(dict.fromkeys((lat.backend, lat.precision) for cost in costs.values() for lat in cost.latencies))
     columns = [
         Column("run"),
-        Column("encoder"),
+        Column("network"),
         Column("input"),
         Column("parameters / M", "{:.2f}", "lowest"),
         Column("GFLOP", "{:.2f}", "lowest"),
@@ -34,7 +34,7 @@ def cost_table(costs: Mapping[str, Cost], logs: Mapping[str, TrainingLog]) -> Re
         rows.append(
             [
                 name,
-                cost.encoder,
+                cost.network,
                 f"{cost.width}x{cost.height}",
                 cost.parameters / 1e6,
                 None if cost.flops is None else cost.flops / 1e9,

@@ -34,7 +34,7 @@ def test_cost_of_a_checkpoint(tiny_depth: TrainedDepth, write_checkpoint: Callab
     cost = measure_cost(Run("a", write_checkpoint(tmp_path / "a.ckpt", tiny_depth)), repetitions=2)
     weights = [value for name, value in tiny_depth.network.state_dict().items() if "running" not in name]
     assert cost.parameters == sum(value.numel() for value in weights if value.ndim > 0)
-    assert (cost.encoder, cost.width, cost.height, cost.steps) == ("mobilenetv3_small_050", 96, 64, 7)
+    assert (cost.network, cost.width, cost.height, cost.steps) == ("mobilenetv3_small_050, unet", 96, 64, 7)
     assert cost.flops is not None
     assert [latency.backend for latency in cost.latencies] == ["openvino", "onnxruntime"]
     assert all(0 < latency.milliseconds < 1000 for latency in cost.latencies)
@@ -42,7 +42,7 @@ def test_cost_of_a_checkpoint(tiny_depth: TrainedDepth, write_checkpoint: Callab
 
 def test_cost_of_a_model_file(tiny_model_path: Path) -> None:
     cost = measure_cost(Run("a", tiny_model_path), repetitions=0)
-    assert (cost.width, cost.height, cost.encoder, cost.flops, cost.steps) == (64, 32, None, None, None)
+    assert (cost.width, cost.height, cost.network, cost.flops, cost.steps) == (64, 32, None, None, None)
     assert cost.latencies == ()
     assert cost.parameters == 0  # its two numbers are scalars
     assert torch.get_num_threads() == 1  # measured as the tests run
