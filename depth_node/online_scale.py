@@ -39,7 +39,7 @@ class OnlineScale:
         self._source = source
         self._settings = settings
         self._subscription: Subscription | None = None
-        self._is_listening = False
+        self._is_listening = self._is_subscribed = False
         self._announced: set[str] = set()
         self._publisher = node.create_lifecycle_publisher(
             DiagnosticArray,
@@ -62,23 +62,24 @@ class OnlineScale:
 
     def apply(self, settings: Settings) -> None:
         """Other settings."""
+        self._settings = settings
         is_wanted = self._is_listening and settings.scale_mode in MODES_WITH_ODOMETRY
-        is_other = settings.scale_odometry_type != self._settings.scale_odometry_type
-        if self._subscription is not None and (is_other or not is_wanted):
+        if is_wanted == self._is_subscribed:
+            return
+        # First, since a subscription declares its QoS as parameters, and new parameters bring us here again.
+        self._is_subscribed = is_wanted
+        if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
             self._source.odometry.clear()
-        if self._subscription is None and is_wanted:
-            message_type = _MESSAGE_TYPES[settings.scale_odometry_type]
-            qos = QoSProfile(depth=ODOMETRY_QUEUE, reliability=ReliabilityPolicy.BEST_EFFORT)
+        if is_wanted:
             self._subscription = self._node.create_subscription(
-                message_type,
+                _MESSAGE_TYPES[settings.scale_odometry_type],
                 TOPIC,
                 self._receive,
-                qos,
+                QoSProfile(depth=ODOMETRY_QUEUE, reliability=ReliabilityPolicy.BEST_EFFORT),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-        self._settings = settings
 
     def _receive(self, message: Any) -> None:
         add_odometry(self._source.odometry, message)
