@@ -246,14 +246,14 @@ def test_learned_intrinsics_may_replace_a_camera_info(
     wrong = PinholeCamera(WIDTH, HEIGHT, 2 * FOCAL_LENGTH, 2 * FOCAL_LENGTH, TRUTH.cx, TRUTH.cy)
     with drive() as it:
         it.camera = wrong
-        it.send(turning[:20])
+        it.send(turning[:40])
         assert it.last("depth/camera_info").k[0] == pytest.approx(wrong.fx)
         assert it.last("intrinsics").k[0] == pytest.approx(FOCAL_LENGTH, rel=0.01)
         assert it.client.set_parameter("intrinsics.source", "learned").successful
-        it.send(turning[20:25])
+        it.send(turning[40:43])
         assert it.last("depth/camera_info").k[0] == pytest.approx(FOCAL_LENGTH, rel=0.01)
         assert it.client.set_parameter("intrinsics.source", "prior").successful
-        it.send(turning[25:30])
+        it.send(turning[43:46])
         assert it.last("depth/camera_info").k[0] == pytest.approx(PRIOR_FOCAL_LENGTH)
         assert not it.client.set_parameter("intrinsics.source", "guess").successful
 
@@ -262,7 +262,7 @@ def test_images_of_another_size_are_another_camera(
     drive: Callable[..., AbstractContextManager[Drive]], turning: list[NDArray[np.uint8]]
 ) -> None:
     with drive() as it:
-        it.send(turning[:20])
+        it.send(turning[:40])
         assert it.last("intrinsics").k[0] == pytest.approx(FOCAL_LENGTH, rel=0.01)
         left = [np.ascontiguousarray(image[:, : WIDTH // 2]) for image in turning]  # the same camera, cropped
         it.send(left[:2])
@@ -312,5 +312,5 @@ def test_the_learned_intrinsics_alone_are_reason_enough_to_work(
     with drive() as it:
         it.client.unsubscribe("depth/camera_info")
         it.topics.remove("depth/camera_info")
-        it.send(turning[:30])
+        it.send(turning[:40])
         assert it.last("intrinsics").k[0] == pytest.approx(FOCAL_LENGTH, rel=0.01)
