@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class EngineCache:
         A stale, foreign or damaged engine is built again, and a cache that cannot be used is done without; each is said
         in one line of the log.
         """
-        store = self._store()
+        store = self._store
         if store is None:
             built = build(b"")
             return CachedEngine(built.engine, dict(built.facts), None, is_new=True)
@@ -127,25 +128,26 @@ class EngineCache:
 
     def find(self, key: EngineKey) -> CachedEngine | None:
         """The engine of this key, if there is one that may be used; says nothing of others."""
-        store = self._store()
+        store = self._store
         return None if store is None else store.find(key, says_why=False)
 
     def of_model(self, checksum: str) -> list[EngineRecord]:
         """The engines of a model that are whole, the last used first; also records of engines that were refused."""
-        store = self._store()
+        store = self._store
         records = iter(()) if store is None else store.records()
         return [record for record in records if record.key["model"] == checksum]
 
     @property
     def is_usable(self) -> bool:
         """Whether engines can be kept; why not is logged."""
-        return self._store() is not None
+        return self._store is not None
 
     def remove(self, engine: CachedEngine) -> None:
         """Have it built again the next time."""
         if engine.path is not None:
             engine.path.unlink(missing_ok=True)
 
+    @cached_property
     def _store(self) -> _Store | None:
         try:
             return _Store(self._given_folder or cache_directory("tensorrt"), secret_key())

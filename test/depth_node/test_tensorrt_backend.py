@@ -251,7 +251,12 @@ def test_an_engine_that_the_library_does_not_take_is_built_again(
 
 
 def test_without_a_cache_the_engine_is_built_in_place(
-    use: Callable[[str], None], builder: FakeBuilder, model: ModelFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    use: Callable[[str], None],
+    builder: FakeBuilder,
+    model: ModelFile,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     use("10.3.0")
     (tmp_path / "file").touch()
@@ -259,6 +264,7 @@ def test_without_a_cache_the_engine_is_built_in_place(
     for _ in range(2):
         create_backend(model, "tensorrt", "fp16").close()
     assert len(builder.builds) == 2
+    assert caplog.text.count("there is no cache for TensorRT engines, which take minutes to build") == 2
 
 
 def test_the_device_is_reset_when_its_last_user_has_gone(

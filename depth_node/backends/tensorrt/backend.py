@@ -106,7 +106,7 @@ def _engine(model: ModelFile | MotionModelFile, options: EngineOptions, progress
     cache, recipe = EngineCache(), MeasuredRecipe()
     key = engine_key(model, options, recipe)
     if not cache.is_usable:
-        return build_engine(model, options, recipe, progress)
+        return build_engine(model, options, recipe, progress, cache)
     if (found := cache.find(key)) is None:
         build_apart(model.path, options, progress)
         found = cache.find(key)
