@@ -24,6 +24,8 @@ from depth_node.resources import cache_directory
 
 LIMIT_BYTES = 2 * 2**30
 _POLL_S = 0.05
+# What may change under an engine; the rest of its key is what it is for.
+_SURROUNDINGS = frozenset({"device", "compute_capability", "tensorrt"})
 _SUFFIX, _TIMING_SUFFIX = ".engine", ".timing"
 
 _LOGGER = logging.getLogger(__name__)
@@ -183,14 +185,13 @@ class _Store:
         return CachedEngine(engine, manifest["facts"], path, is_new=False)
 
     def _stale(self, key: EngineKey) -> str:
-        """How an engine of the same model and precision differs, if there is one."""
+        """How an engine for the same purpose differs, if there is one: it was built before something was updated."""
         wanted = _plain(key)
         for found in (record.key for record in self.records()):
-            if found["model"] == key.model and found["precision"] == key.precision:
-                changes = [
-                    f"{name} was {found[name]} and is {wanted[name]}" for name in wanted if found[name] != wanted[name]
-                ]
-                return f"the one in the cache is stale, {', '.join(changes)}"
+            changed = [name for name in wanted if found.get(name) != wanted[name]]
+            if _SURROUNDINGS.issuperset(changed):
+                changes = ", ".join(f"{name} was {found.get(name)} and is {wanted[name]}" for name in changed)
+                return f"the one in the cache is stale, {changes}"
         return ""
 
     def records(self) -> Iterator[EngineRecord]:

@@ -99,6 +99,15 @@ def test_a_stale_engine_is_built_again_and_its_difference_said(caplog: pytest.Lo
     )
 
 
+@pytest.mark.parametrize(
+    "change", [{"shapes": {"image": (2, 192, 640, 3)}}, {"options": {"workspace_mib": 64}}, {"precision": "fp32"}]
+)
+def test_an_engine_for_another_purpose_is_not_stale(change: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    EngineCache().get(KEY, Builder(), ignore)
+    EngineCache().get(replace(KEY, **change), Builder(), ignore)
+    assert not caplog.records
+
+
 def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
