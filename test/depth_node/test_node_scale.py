@@ -101,13 +101,9 @@ def newest(client: Client) -> DiagnosticStatus:
     return status
 
 
-def started(start: Callable[..., Any], model: Path, **parameters: Any) -> Any:
-    return start(model=model, **{**QUIET, **parameters})
-
-
 def test_up_to_scale_until_the_wheels_have_said_enough(start: Callable[..., Any], wall_model: Path) -> None:
     """Then metres, also while standing still; and once more in velocities."""
-    with started(start, wall_model, **{"scale.mode": "odometry"}) as (process, client):
+    with start(model=wall_model, **{**QUIET, "scale.mode": "odometry"}) as (process, client):
         client.wait_until_active()
         client.subscribe(SCALE, message_type=DiagnosticArray)
         drive = Drive(client)
@@ -140,7 +136,7 @@ def test_up_to_scale_until_the_wheels_have_said_enough(start: Callable[..., Any]
 
 
 def test_what_is_wrong_with_the_topic(start: Callable[..., Any], wall_model: Path) -> None:
-    with started(start, wall_model, **{"scale.mode": "odometry"}) as (_, client):
+    with start(model=wall_model, **{**QUIET, "scale.mode": "odometry"}) as (_, client):
         client.wait_until_active()
         client.wait(lambda: client.diagnostics and "nobody publishes odometry on" in client.diagnostics[-1].message)
         Drive(client, TwistStamped)
@@ -149,28 +145,21 @@ def test_what_is_wrong_with_the_topic(start: Callable[..., Any], wall_model: Pat
         assert not client.set_parameter("scale.odometry_type", "geometry_msgs/TwistStamped").successful
 
 
-def test_wheel_speed_on_a_topic_of_another_name(start: Callable[..., Any], wall_model: Path) -> None:
-    options = {"scale.mode": "odometry", "scale.odometry_type": "geometry_msgs/TwistStamped"}
-    with start("-r", "odom:=wheels", model=wall_model, **{**QUIET, **options}) as (_, client):
+def test_auto_changes_over_to_odometry_and_back_to_nothing(start: Callable[..., Any], wall_model: Path) -> None:
+    """Wheel speed, on a topic of another name."""
+    options = {**QUIET, "scale.mode": "auto", "scale.odometry_type": "geometry_msgs/TwistStamped"}
+    with start("-r", "odom:=wheels", model=wall_model, **options) as (process, client):
         client.wait_until_active()
         client.subscribe(SCALE, message_type=DiagnosticArray)
         drive = Drive(client, TwistStamped, "wheels")
-        drive.until(lambda: client.received[SCALE] and newest(client).level == DiagnosticStatus.OK)
-        assert float(values(newest(client))["factor"]) == pytest.approx(FACTOR, rel=0.03)
-
-
-def test_auto_changes_over_to_odometry_and_back_to_nothing(start: Callable[..., Any], wall_model: Path) -> None:
-    with started(start, wall_model, **{"scale.mode": "auto"}) as (process, client):
-        client.wait_until_active()
-        client.subscribe(SCALE, message_type=DiagnosticArray)
-        drive = Drive(client)
         drive.until(lambda: client.received[SCALE])
         assert "the model knows no scale" in values(client.received[SCALE][0].status[0])["reason"]
         drive.until(lambda: values(newest(client))["source"] == "odometry")
+        assert float(values(newest(client))["factor"]) == pytest.approx(FACTOR, rel=0.03)
         assert client.set_parameter("scale.mode", "model").successful
         drive.until(lambda: values(newest(client))["source"] == "unknown")
-        client.wait(lambda: client.node.count_subscribers(client.resolved("odom")) == 0)
+        client.wait(lambda: client.node.count_subscribers(client.resolved("wheels")) == 0)
         assert client.set_parameter("scale.mode", "auto").successful
-        client.wait(lambda: client.node.count_subscribers(client.resolved("odom")) == 1)
+        client.wait(lambda: client.node.count_subscribers(client.resolved("wheels")) == 1)
         drive.until(lambda: values(newest(client))["source"] == "odometry")
         assert process.log.count("metric scale from odometry") == 1
