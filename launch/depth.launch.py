@@ -40,6 +40,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "camera_info", default_value="", description="camera_info topic (empty: beside the image topic)"
         ),
+        DeclareLaunchArgument(
+            "odom", default_value="", description="odometry topic, for scale.mode odometry and auto (empty: odom)"
+        ),
         *(
             DeclareLaunchArgument(
                 name,
@@ -119,7 +122,7 @@ def depth_node(context: LaunchContext) -> list[Node]:
     }
     parameters = {**given, "use_sim_time": text(context, "use_sim_time") == "true"}
     # Only a remapped camera_info is not looked for beside the image.
-    topics = {name: text(context, name) for name in ("image", "camera_info")}
+    topics = {name: text(context, name) for name in ("image", "camera_info", "odom")}
     return [
         Node(
             package="depth_node",

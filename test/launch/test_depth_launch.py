@@ -32,6 +32,7 @@ DEPTH, REPLAY = REPOSITORY / "launch" / "depth.launch.py", REPOSITORY / "launch"
 DEPTH_ARGUMENTS = {
     "image",
     "camera_info",
+    "odom",
     "image_transport",
     "model",
     "backend",
