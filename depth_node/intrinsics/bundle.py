@@ -23,6 +23,7 @@ NOISE_FLOOR = 0.1  # pixels; residuals do not show what all tracks of a point ha
 
 # Standard deviations: Cauchy's and Tukey's weights with 95 % efficiency for normal residuals.
 _CAUCHY, _TUKEY = 2.3849, 4.6851
+_MOST = 0.8  # share of observations that the noise is read from
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def adjust(
     state = problem.at(start) if start is not None else problem.motion_alone(problem.at_rest())
     for _ in range(iterations):
         state, change = problem.step(state)
-        if change < 1e-4:
+        if change < 3e-4:
             break
     return problem.summary(state)
 
@@ -212,8 +213,10 @@ class _Problem:
     def _weights(self, residuals: Float64, exists: NDArray[np.bool_]) -> tuple[Float64, float, float]:
         """Weights [M, N] of observations in pixels^-2, the noise in pixels, and the share of inliers."""
         squared = np.sum(residuals**2, axis=1)
-        # The median of the squared length of a normal vector in the plane is 2 log 2 sigma^2.
-        noise = max(NOISE_FLOOR, float(np.sqrt(np.median(squared[exists]) / (2 * np.log(2)))))
+        # Most observations, not the better half: trackers' errors have heavy tails. The squared length of a normal
+        # vector in the plane is below -2 log(1 - share) sigma^2 in that share of cases.
+        most = float(np.quantile(squared[exists], _MOST)) / (-2 * np.log(1 - _MOST))
+        noise = max(NOISE_FLOOR, float(np.sqrt(most)))
         ratio = squared / noise**2
         tukey = np.clip(1 - ratio / _TUKEY**2, 0, None) ** 2
         robust = tukey if self.redescending else 1 / (1 + ratio / _CAUCHY**2)

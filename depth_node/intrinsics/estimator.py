@@ -14,7 +14,7 @@ from depth_node.intrinsics.depth_errors import DepthErrorModel
 from depth_node.intrinsics.estimate import Intrinsics, IntrinsicsEstimate, IntrinsicsState
 from depth_node.intrinsics.filter import CameraFilter, Evidence
 from depth_node.intrinsics.projection import rotation_angle
-from depth_node.intrinsics.window import Grey, Window, begin_window, working_images
+from depth_node.intrinsics.window import Grey, Views, adjust_window, select_points, working_images
 
 _RELINEARIZE = 0.04  # change of log f after which a window is adjusted again
 _CONTRADICTIONS = 6  # windows in a row, after which the camera is another one (a zoom lens, another device)
@@ -38,7 +38,7 @@ class EstimatorOptions:
 
     prior_sigma: float = 0.3
     principal_point_sigma: float = 0.01
-    distortion_sigma: float = 0.01
+    distortion_sigma: float = 0.02
     depth_errors: DepthErrorModel = field(default_factory=DepthErrorModel)
     motion_sigma: float = 0.25
     max_rate: float = 12.0
@@ -53,7 +53,7 @@ class EstimatorOptions:
     min_inliers: float = 0.6
     max_deviation: float = 4.0
     min_windows: int = 3
-    converged_sigma: float = 0.03
+    converged_sigma: float = 0.04
     memory_s: float = 1800.0
 
 
@@ -79,7 +79,7 @@ class IntrinsicsEstimator:
         sigmas = np.array([log_f_sigma, center_sigma, center_sigma * width / height])
         self._prior = CameraPrior(np.zeros(3), np.diag(sigmas**-2.0))
         self._filter = CameraFilter(self._prior, self.options.distortion_sigma, self.options.memory_s)
-        self._window: Window | None = None
+        self._views = Views(self.options.min_step)
         self._last_ns: int | None = None
         self._rotation, self._pairs, self._contradictions = 0.0, 0, 0
         self._rejected: Counter[str] = Counter()
@@ -137,31 +137,32 @@ class IntrinsicsEstimator:
             self._rejected["stamp not newer"] += 1
             return False
         if elapsed < 0 or elapsed > options.max_gap_s:
-            if self._window is not None:
-                self._rejected["gap"] += 1
-            self._window = None
+            self._rejected["gap"] += 1
+            self._views = Views(options.min_step)
             return True
         return options.max_rate == 0 or elapsed >= 0.9 / options.max_rate
 
     def _follow(self, grey: Grey, inverse_depth: NDArray[np.float32], stamp_ns: int) -> None:
-        """One more image for the window, or the first of one."""
+        """One more image; the last one of a window has it adjusted."""
         self._last_ns = stamp_ns
-        window, options = self._window, self.options
-        if window is not None and window.reference.shape == grey.shape:
-            window.follow(grey, options.min_step * grey.shape[1])
-            if window.share_alive >= options.min_alive and len(window.views) < options.views:
-                self._relinearize()
-                return
-            self._learn(window, stamp_ns)
-        self._window = begin_window(grey, inverse_depth, stamp_ns, options.points, options.min_points)
-        if self._window is None:
-            self._rejected["too little texture"] += 1
+        views, options = self._views, self.options
+        if views.images and views.images[0].shape != grey.shape:
+            views = self._views = Views(options.min_step)
+        if views.offer(grey) and len(views.images) > options.views:
+            self._views = Views(options.min_step, [grey])
+            self._learn(views.images, inverse_depth, stamp_ns)
+        else:
+            self._relinearize()
 
-    def _learn(self, window: Window, stamp_ns: int) -> None:
-        """Adjust a window that is complete, and count what it says."""
-        found = None
-        if len(window.views) >= 2:
-            found = window.adjusted(self._reference, self._filter.posterior.as_prior(), self.options.depth_errors)
+    def _learn(self, images: list[Grey], inverse_depth: NDArray[np.float32], stamp_ns: int) -> None:
+        """Adjust a window, whose last image has this inverse depth, and count what it says."""
+        options = self.options
+        points = select_points(images[-1], inverse_depth, options.points)
+        if points is None or points.pixels.shape[1] < options.min_points:
+            self._rejected["too little texture"] += 1
+            return
+        prior = self._filter.window_prior()
+        found = adjust_window(images, points, self._reference, prior, options.depth_errors, options.min_alive)
         if found is None:
             self._rejected["lost"] += 1
             return
@@ -170,9 +171,9 @@ class IntrinsicsEstimator:
         if fault:
             self._rejected[fault] += 1
             return
-        self._filter.add(Evidence(stamp_ns, tracks, adjustment))
+        self._filter.add(Evidence(stamp_ns, float(prior.mean[0]), tracks, adjustment))
         self._rotation += _path(adjustment)
-        self._pairs += len(window.views)
+        self._pairs += len(adjustment.rotations)
 
     def _fault(self, adjustment: Adjustment, width: int) -> str:
         """Why a window does not count; empty if it does."""
@@ -197,7 +198,7 @@ class IntrinsicsEstimator:
         index = self._filter.outdated(_RELINEARIZE)
         if index is None:
             return
-        evidence, prior = self._filter.evidence[index], self._filter.posterior.as_prior()
+        evidence, prior = self._filter.evidence[index], self._filter.window_prior()
         again = adjust(evidence.tracks, self._reference, prior, self.options.depth_errors, start=evidence.adjustment)
         if again is not None:
             self._filter.replace(index, again)

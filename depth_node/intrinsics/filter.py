@@ -10,15 +10,17 @@ from depth_node.intrinsics.bundle import CAMERA, LENS, Adjustment, CameraPrior, 
 from depth_node.intrinsics.projection import Float64
 
 _KEPT = 40  # windows that can still be linearised again
+_WINDOW_SIGMA = 0.2  # of log f as a window's prior: much wider than what it may tell, so that windows stay independent
 _DISPERSION, _DISPERSION_WINDOWS = 1.5, 6.0  # what is expected of it, and how many windows that counts for
 _HUBER = 2.0  # standard deviations of a window from all others, beyond which it counts less
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A window and its adjustment; `tracks` serve to linearise it again."""
+    """A window and its adjustment; `tracks` serve to linearise it again. log_f: as known when that was last done."""
 
     stamp_ns: int
+    log_f: float
     tracks: Tracks
     adjustment: Adjustment
 
@@ -38,10 +40,6 @@ class Posterior:
     def sigma(self) -> float:
         """Standard deviation of log f."""
         return float(np.sqrt(self.covariance[0, 0]))
-
-    def as_prior(self) -> CameraPrior:
-        """For the next window."""
-        return CameraPrior(self.mean, np.asarray(np.linalg.inv(self.covariance)))
 
 
 @dataclass
@@ -67,6 +65,14 @@ class CameraFilter:
     def posterior(self) -> Posterior:
         """What is known now."""
         return self._posterior
+
+    def window_prior(self) -> CameraPrior:
+        """For the adjustment of a window: around what is known now, but wide in log f.
+
+        A window that had to believe all others would drop as outliers what contradicts them.
+        """
+        sigmas = np.sqrt(np.diag(self._posterior.covariance))
+        return CameraPrior(self._posterior.mean, np.diag([_WINDOW_SIGMA**-2, *sigmas[1:] ** -2.0]))
 
     def deviation(self, adjustment: Adjustment) -> float:
         """By how many standard deviations a window contradicts what was known before it."""
@@ -97,15 +103,16 @@ class CameraFilter:
 
     def replace(self, index: int, adjustment: Adjustment) -> None:
         """A window, linearised again."""
-        self.evidence[index] = replace(self.evidence[index], adjustment=adjustment)
+        log_f = float(self._posterior.mean[0])
+        self.evidence[index] = replace(self.evidence[index], adjustment=adjustment, log_f=log_f)
         self._posterior = self._solve()
 
     def outdated(self, by: float) -> int | None:
-        """The window that was linearised farthest from the present log f, if farther than `by`."""
+        """The window that was linearised when log f was farthest from what it is now, if that is more than `by`."""
         if not self.evidence:
             return None
-        mean = self._posterior.mean[0]
-        distances = [abs(float(evidence.adjustment.camera[0] - mean)) for evidence in self.evidence]
+        mean = float(self._posterior.mean[0])
+        distances = [abs(evidence.log_f - mean) for evidence in self.evidence]
         worst = int(np.argmax(distances))
         return worst if distances[worst] > by else None
 

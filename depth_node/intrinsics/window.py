@@ -1,4 +1,7 @@
-"""A short stretch of video: points of its first image, followed through the next ones."""
+"""A short stretch of video: points of its last image, followed back through the ones before.
+
+Back, because a camera mostly goes forward: what the last image shows was in the earlier ones, too, farther away.
+"""
 
 from __future__ import annotations
 
@@ -20,95 +23,44 @@ BORDER = 8  # pixels without points
 _OUTLINE = 7  # pixels; points keep away from steps of depth within such a square
 _MAX_STEP = 0.3  # of inverse depth within it, relative
 _BLUR = 0.7  # pixels; makes interpolation between pixels exact enough
+_GRID = (12, 5)  # points across and down that tell how far images are apart
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 12, 0.03)
 
 
 @dataclass
-class Window:
-    """Points [2, N] of a reference image and where they went; `follow` every image, in turn.
+class Views:
+    """Images, each some way from the one before."""
 
-    inverse_depth: [N], inverse_depth_gradient: [2, N] per pixel; in medians of the points.
-    views: images of which the points' positions `seen` [2, N] are kept (NaN where lost), as they had moved on enough.
-    """
+    min_step: float
+    images: list[Grey] = field(default_factory=list)
 
-    reference: Grey
-    stamp_ns: int
+    def offer(self, image: Grey) -> bool:
+        """Whether the image was kept: it is the first, or pixels moved by `min_step` widths (median) since the last."""
+        if self.images:
+            height, width = image.shape
+            x, y = (
+                np.linspace(0, size - 1, count + 2)[1:-1] for size, count in zip((width, height), _GRID, strict=True)
+            )
+            grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 1, 2).astype(np.float32)
+            found, alive = _tracked(self.images[-1], image, grid, grid)
+            moved = np.linalg.norm(found - grid, axis=-1)[alive]
+            if moved.size and np.median(moved) < self.min_step * width:
+                return False
+        self.images.append(image)
+        return True
+
+
+@dataclass(frozen=True)
+class Points:
+    """N points of an image. pixels: [2, N]. inverse_depth: [N], and its gradient per pixel [2, N], in their median."""
+
     pixels: Float64
     inverse_depth: Float64
-    inverse_depth_gradient: Float64
-    views: list[Grey] = field(default_factory=list)
-    seen: list[Float64] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._image = self.reference
-        self._position = self.pixels.T.astype(np.float32)[:, None].copy()
-        self._velocity = np.zeros_like(self._position)
-        self._kept = self._position
-        self._alive = np.ones(self.pixels.shape[1], bool)
-
-    @property
-    def share_alive(self) -> float:
-        """Of the points, those still followed."""
-        return float(np.mean(self._alive))
-
-    def follow(self, image: Grey, min_step: float) -> None:
-        """Find the points in the next image; keep it as a view if they moved by `min_step` pixels (median)."""
-        guess = self._position + self._velocity
-        found, status, _ = cv2.calcOpticalFlowPyrLK(
-            self._image,
-            image,
-            self._position,
-            guess,
-            winSize=(11, 11),
-            maxLevel=3,
-            criteria=_CRITERIA,
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-        )
-        height, width = image.shape
-        x, y = found[:, 0].T
-        inside = (x >= BORDER) & (x < width - BORDER) & (y >= BORDER) & (y < height - BORDER)
-        self._alive &= (status[:, 0] > 0) & inside
-        found = np.asarray(found, np.float32)
-        self._velocity = found - self._position
-        self._image, self._position = image, found
-        if not self._alive.any():
-            return
-        moved = np.linalg.norm((found - self._kept)[self._alive, 0], axis=1)
-        if np.median(moved) >= min_step:
-            self._kept = found
-            seen = found[:, 0].T.astype(np.float64)
-            seen[:, ~self._alive] = np.nan
-            self.views.append(image)
-            self.seen.append(seen)
-
-    def adjusted(
-        self, intrinsics: tuple[float, float, float, float], prior: CameraPrior, errors: DepthErrorModel
-    ) -> tuple[Tracks, Adjustment] | None:
-        """Adjustment of the tracks, patches aligned by its result, adjustment of where those are; None if hopeless."""
-        height, width = self.reference.shape
-        tracks = Tracks(self.pixels, np.stack(self.seen), self.inverse_depth, width, height)
-        first = adjust(tracks, intrinsics, prior, errors, iterations=4)
-        if first is None:
-            return None
-        camera = PixelCamera.of(intrinsics, first.camera, width, height)
-        inverse_depth = np.where(np.isfinite(first.inverse_depth), first.inverse_depth, self.inverse_depth)
-        observed = observe(self.pixels, inverse_depth, camera, first.rotations, first.translations)
-        warps = patch_warps(observed, self.inverse_depth_gradient)
-        smooth = [_smooth(image) for image in (self.reference, *self.views)]
-        seen = align_patches(smooth[0], smooth[1:], self.pixels, tracks.seen, warps)
-        refined = Tracks(self.pixels, seen, self.inverse_depth, width, height)
-        second = adjust(refined, intrinsics, prior, errors, start=first)
-        return None if second is None else (refined, second)
+    gradient: Float64
 
 
-def _smooth(image: Grey) -> NDArray[np.float32]:
-    return np.asarray(cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), _BLUR), np.float32)
-
-
-def begin_window(
-    image: Grey, inverse_depth: NDArray[np.float32], stamp_ns: int, points: int, min_points: int
-) -> Window | None:
-    """A window that begins with a grey image [h, w] of inverse depth [h, w]; None if there is too little to follow."""
+def select_points(image: Grey, inverse_depth: NDArray[np.float32], count: int) -> Points | None:
+    """Up to `count` corners of an image [h, w] away from outlines of its inverse depth [h, w]; None if it has none."""
     known = np.isfinite(inverse_depth) & (inverse_depth > 0)
     filled = np.where(known, inverse_depth, np.float32(0))
     kernel = np.ones((_OUTLINE, _OUTLINE), np.uint8)
@@ -117,9 +69,9 @@ def begin_window(
     mask[:BORDER] = mask[-BORDER:] = False
     mask[:, :BORDER] = mask[:, -BORDER:] = False
     corners = cv2.goodFeaturesToTrack(
-        image, points, qualityLevel=0.003, minDistance=image.shape[1] / 64, mask=mask.view(np.uint8), blockSize=5
+        image, count, qualityLevel=0.003, minDistance=image.shape[1] / 64, mask=mask.view(np.uint8), blockSize=5
     )
-    if corners is None or len(corners) < min_points:
+    if corners is None:
         return None
     pixels = corners[:, 0].T.astype(np.float64)
     x, y = np.rint(pixels).astype(int)
@@ -128,7 +80,39 @@ def begin_window(
     across = (filled[y, x + half] - filled[y, x - half]) / (2 * half)
     down = (filled[y + half, x] - filled[y - half, x]) / (2 * half)
     median = float(np.median(at_points))
-    return Window(image, stamp_ns, pixels, at_points / median, np.stack([across, down]).astype(np.float64) / median)
+    return Points(pixels, at_points / median, np.stack([across, down]).astype(np.float64) / median)
+
+
+def adjust_window(
+    images: list[Grey],
+    points: Points,
+    intrinsics: tuple[float, float, float, float],
+    prior: CameraPrior,
+    errors: DepthErrorModel,
+    min_alive: float,
+) -> tuple[Tracks, Adjustment] | None:
+    """Adjustment of the tracks, patches aligned by its result, adjustment of where those are; None if hopeless.
+
+    points: of the last image. min_alive: share of them that the earliest image that is used has to show.
+    """
+    *earlier, reference = images
+    seen = _follow(reference, earlier[::-1], points.pixels, min_alive)
+    if len(seen) < 2:
+        return None
+    height, width = reference.shape
+    tracks = Tracks(points.pixels, seen, points.inverse_depth, width, height)
+    first = adjust(tracks, intrinsics, prior, errors, iterations=4)
+    if first is None:
+        return None
+    camera = PixelCamera.of(intrinsics, first.camera, width, height)
+    inverse_depth = np.where(np.isfinite(first.inverse_depth), first.inverse_depth, points.inverse_depth)
+    observed = observe(points.pixels, inverse_depth, camera, first.rotations, first.translations)
+    warps = patch_warps(observed, points.gradient)
+    views = [_smooth(image) for image in earlier[::-1][: len(seen)]]
+    refined = align_patches(_smooth(reference), views, points.pixels, seen, warps)
+    tracks = Tracks(points.pixels, refined, points.inverse_depth, width, height)
+    second = adjust(tracks, intrinsics, prior, errors, start=first)
+    return None if second is None else (tracks, second)
 
 
 def working_images(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32]) -> tuple[Grey, NDArray[np.float32]]:
@@ -142,3 +126,42 @@ def working_images(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32])
     if inverse_depth.shape != grey.shape:
         inverse_depth = np.asarray(cv2.resize(inverse_depth, size, interpolation=cv2.INTER_NEAREST), np.float32)
     return grey, inverse_depth
+
+
+def _follow(reference: Grey, images: list[Grey], pixels: Float64, min_alive: float) -> Float64:
+    """Where pixels [2, N] of the reference are in images, in turn, until too few are left: [M, 2, N], NaN where lost."""
+    height, width = reference.shape
+    position = pixels.T.astype(np.float32)[:, None].copy()
+    velocity = np.zeros_like(position)
+    alive = np.ones(len(position), bool)
+    image, seen = reference, []
+    for following in images:
+        found, tracked = _tracked(image, following, position, position + velocity)
+        x, y = found[:, 0].T
+        alive &= tracked[:, 0] & (x >= BORDER) & (x < width - BORDER) & (y >= BORDER) & (y < height - BORDER)
+        if np.mean(alive) < min_alive:
+            break
+        velocity, position, image = found - position, found, following
+        seen.append(np.where(alive, found[:, 0].T, np.nan).astype(np.float64))
+    return np.stack(seen) if seen else np.empty((0, 2, len(position)))
+
+
+def _tracked(
+    image: Grey, following: Grey, position: NDArray[np.float32], guess: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Lucas and Kanade's tracker: [N, 1, 2] and whether it held on [N, 1]."""
+    found, status, _ = cv2.calcOpticalFlowPyrLK(
+        image,
+        following,
+        position,
+        guess.copy(),
+        winSize=(11, 11),
+        maxLevel=3,
+        criteria=_CRITERIA,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    return np.asarray(found, np.float32), np.asarray(status) > 0
+
+
+def _smooth(image: Grey) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), _BLUR), np.float32)

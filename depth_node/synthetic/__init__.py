@@ -1,7 +1,18 @@
 """Textured synthetic worlds with exact z-depth, known intrinsics and poses: ray-cast in numpy."""
 
+from depth_node.synthetic.handheld import handheld_walk
 from depth_node.synthetic.render import render
 from depth_node.synthetic.street import MovingCar, SyntheticFrame, street_drive, street_world
 from depth_node.synthetic.world import Primitive, Street, World
 
-__all__ = ["MovingCar", "Primitive", "Street", "SyntheticFrame", "World", "render", "street_drive", "street_world"]
+__all__ = [
+    "MovingCar",
+    "Primitive",
+    "Street",
+    "SyntheticFrame",
+    "World",
+    "handheld_walk",
+    "render",
+    "street_drive",
+    "street_world",
+]
