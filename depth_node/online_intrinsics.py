@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
@@ -32,6 +35,8 @@ from depth_node.rectification import Rectification
 from depth_node.resources import find_model
 
 QUEUE = 5
+# Once known, the intrinsics hardly change, and to look now and then is enough.
+LOOK_S, REST_S = 5.0, 15.0
 MOST_ANNOUNCEMENTS = 50  # two publishers of camera_info, a good one and a bad one, would fill the log
 
 
@@ -43,8 +48,14 @@ class OnlineIntrinsics:
     """
 
     def __init__(
-        self, node: LifecycleNode, prior: Intrinsics, motion: MotionObserver | None, settings: Settings
+        self,
+        node: LifecycleNode,
+        prior: Intrinsics,
+        motion: MotionObserver | None,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """clock: in seconds, never backwards."""
         self.settings = settings
         self.deviation: float | None = None
         self._node = node
@@ -55,6 +66,8 @@ class OnlineIntrinsics:
         self._motion = motion
         self._tracker = IntrinsicsTracker(prior, self._load(), motion)
         self._selector = CameraSelector(prior)
+        self._clock = clock
+        self._looking_since = 0.0
         self._announcements = 0
         self._confirmed: PinholeCamera | None = None
         self._refuted: PinholeCamera | None = None
@@ -117,7 +130,16 @@ class OnlineIntrinsics:
             # What bends straight lines is no pinhole camera, and would be taken for another focal length.
             is_pinhole = not selected.pinhole.is_distorted
             return settings.intrinsics_verify and is_pinhole and self._confirmed != selected.pinhole
-        return settings.intrinsics_source in ("auto", "learned")
+        return settings.intrinsics_source in ("auto", "learned") and not self._is_resting()
+
+    def _is_resting(self) -> bool:
+        """Whether the intrinsics are known well enough for a while."""
+        tracked, selected, now = self._tracker.tracked, self._selector.selected, self._clock()
+        is_known = tracked is not None and tracked.estimate.state == "converged"
+        is_used = selected is not None and selected.source == "learned"
+        if not (is_known and is_used) or now >= self._looking_since + LOOK_S + REST_S:
+            self._looking_since = now
+        return now >= self._looking_since + LOOK_S
 
     # In the thread of views
 
