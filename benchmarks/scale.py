@@ -4,7 +4,7 @@ What a frame's depth has to be multiplied by, truly, is the median of true depth
 same pixels. **error_percent**: of the factor in use when the frame came, against that: median, 5th and 95th percentile;
 **constant_percent**: the same of the best single factor for the whole drive, which is the depth's own unsteadiness;
 **known**: share of frames for which the scale was known then; **sigma_percent**: median of what the estimate said of
-itself; **covered**: share of errors below twice that. Images are shown to odometry at 5 Hz, as in the node.
+itself; **covered**: share of errors below twice that. Images are shown to odometry at 10 Hz, as in the node.
 
 Synthetic streets have exact truth; their depth is exact, or with smooth errors, or the model's. KITTI is read from
 --data (docs/training.md has the layout); sequences with poses, but no true depth, show how far sources are apart.
@@ -59,7 +59,7 @@ CAMERA = PinholeCamera(640, 192, 372.0, 372.0, 319.5, 95.5)
 KITTI_HEIGHT = 1.65
 UNIT = 0.1  # metres that a unit of exact depth is made to be
 MAX_DEPTH = 80.0
-VIEW_RATE = 5.0  # Hz
+VIEW_RATE = 10.0  # Hz
 MIN_DRAWN = 50  # frames
 COLORS = {"camera_height": "tab:blue", "odometry": "tab:orange"}
 

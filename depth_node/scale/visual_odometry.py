@@ -28,7 +28,7 @@ MIN_BASELINE, _MOST_BASELINE, _ENOUGH_BASELINE = 0.03, 0.2, 1.0
 _WINDOW = 31  # pairs
 
 # Seconds between two alignments of images, before the scale is known and after: it changes slowly, and each costs time.
-_EAGER_S, _RELAXED_S = 0.1, 1.0
+_EAGER_S, _RELAXED_S = 0.2, 1.0
 
 
 @dataclass(frozen=True)
