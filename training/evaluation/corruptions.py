@@ -17,7 +17,7 @@ Depth = NDArray[np.float32]
 STRENGTHS = (1, 2, 3)
 FOG_EXTINCTION = (0.01, 0.02, 0.06)  # 1/m: one sees 300, 150 and 50 m far (5 % contrast), Sakaridis et al., IJCV 2018
 FOG_BRIGHTNESS = 0.85
-SNOW_POINT = (0.2, 0.35, 0.5)  # albumentations: what is darker than this is brightened
+SNOW_POINT, SNOW_BRIGHTNESS = 0.3, (1.5, 2.5, 4.0)  # albumentations: what is darker than this becomes so much brighter
 RAIN = (("drizzle", 0.85), ("heavy", 0.65), ("torrential", 0.45))  # albumentations: how many streaks, and how bright
 EXPOSURE = (1 / 4, 1 / 16, 1 / 64)  # of the light that the image was taken with
 PHOTOELECTRONS, READ_NOISE = 4000.0, 4.0  # of a white pixel in full light; of the sensor
@@ -34,8 +34,8 @@ def fog(image: Image, depth: Depth, strength: int, seed: int) -> Image:
 
 def snow(image: Image, depth: Depth, strength: int, seed: int) -> Image:
     """Ground and walls under snow."""
-    point = SNOW_POINT[strength - 1]
-    return in_weather("snow", image[None], seed, snow_point_range=(point, point))[0]
+    options = {"snow_point_range": (SNOW_POINT, SNOW_POINT), "brightness_coeff": SNOW_BRIGHTNESS[strength - 1]}
+    return in_weather("snow", image[None], seed, **options)[0]
 
 
 def rain(image: Image, depth: Depth, strength: int, seed: int) -> Image:
