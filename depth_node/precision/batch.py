@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from depth_node.errors import ModelFileError
 from depth_node.precision.graph import initializers
@@ -37,6 +37,9 @@ def with_batch(model: ModelProto, batch: int) -> ModelProto:
             if shape.size and shape[0] == 1:
                 shape[0] = batch
                 stored[name].CopyFrom(numpy_helper.from_array(np.asarray(shape), name))
+    for node in batched.graph.node:
+        if node.op_type == "Concat" and onnx.helper.get_attribute_value(node.attribute[0]) != 0:
+            _repeat_stored(batched, node, batch)  # such as a transformer's class token
     try:
         onnx.shape_inference.infer_shapes(batched, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -44,3 +47,16 @@ def with_batch(model: ModelProto, batch: int) -> ModelProto:
             f"the model takes one image at a time, not {batch}: {' '.join(str(error).split())}"
         ) from error
     return batched
+
+
+def _repeat_stored(model: ModelProto, node: NodeProto, batch: int) -> None:
+    """Give every image of the batch its copy of the stored tensors that the node takes beside computed ones."""
+    stored = initializers(model)
+    for index, name in enumerate(node.input):
+        if name in stored and stored[name].dims[0] == 1:
+            repeated = f"{name}.batch"
+            if repeated not in stored:
+                values = np.repeat(numpy_helper.to_array(stored[name]), batch, axis=0)
+                model.graph.initializer.append(numpy_helper.from_array(values, repeated))
+                stored = initializers(model)
+            node.input[index] = repeated

@@ -20,12 +20,16 @@ from depth_node.precision.graph import (
 
 # Inputs that ONNX has in float32 whatever the type of the data; by operator and position.
 _ALWAYS_FLOAT = {("Resize", 2)}
+# Sums of squares pass float16's 65504 soon; with ONNX's types, so do the sums that these operators make inside.
+_FLOAT_OPS = frozenset(
+    {"Pow", "Sqrt", "ReduceMean", "ReduceSum", "LayerNormalization", "InstanceNormalization", "GroupNormalization"}
+)
 _HALF_QDQ_OPSET = 19  # older ones have Q/DQ in float32 alone
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
 def to_half(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
-    """Float32 arithmetic in float16, but for the outer nodes (`outer_nodes`) and those that `keep` names.
+    """Float32 arithmetic in float16, but for the outer nodes (`outer_nodes`), normalisations, and what `keep` names.
 
     model: cleaned (`clean_graph`). Its inputs and outputs keep their types. One with Q/DQ pairs
     becomes opset 19.
@@ -33,7 +37,8 @@ def to_half(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
     Raises:
         ModelFileError: a weight is too large for float16.
     """
-    float_nodes = outer_nodes(model) | set(keep)
+    normalizations = {node.name for node in model.graph.node if node.op_type in _FLOAT_OPS}
+    float_nodes = outer_nodes(model) | normalizations | set(keep)
     if opset(model) < _HALF_QDQ_OPSET and any(node.op_type in QDQ_OPS for node in model.graph.node):
         model = version_converter.convert_version(model, _HALF_QDQ_OPSET)
     half = ModelProto()
@@ -69,7 +74,8 @@ class _HalfWriter:
         return written
 
     def _convert(self, node: NodeProto) -> NodeProto:
-        is_half = node.name not in self._float_nodes
+        takes_floats = any(self._types.get(name) == TensorProto.FLOAT for name in node.input)
+        is_half = node.name not in self._float_nodes and takes_floats
         inputs = [
             self._as(name, is_half and (node.op_type, index) not in _ALWAYS_FLOAT)
             for index, name in enumerate(node.input)

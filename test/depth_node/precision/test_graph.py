@@ -74,17 +74,30 @@ def test_a_batch_gives_what_single_images_give(graph: onnx.ModelProto) -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
-def test_a_graph_that_mixes_images_takes_one_at_a_time() -> None:
-    """A Reshape to [1, ...] follows the batch; a constant that is concatenated along another axis cannot."""
+def joined_graph(op: str, **attributes: int) -> onnx.ModelProto:
+    """The image in floats, and a stored row, through an operator."""
     helper = onnx.helper
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Concat", ["x", "row"], ["y"], axis=1),
+        helper.make_node(op, ["x", "row"], ["y"], **attributes),
     ]
-    row = onnx.numpy_helper.from_array(np.zeros((1, 1, 4, 3), np.float32), "row")
+    row = onnx.numpy_helper.from_array(np.full((1, 1, 4, 3), 7, np.float32), "row")
     image = helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 2, 4, 3])
     output = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3, 4, 3])
     graph = helper.make_graph(nodes, "row", [image], [output], [row])
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_what_is_stored_beside_an_image_goes_with_each_of_a_batch() -> None:
+    """Such as a transformer's class token."""
+    batched = with_batch(joined_graph("Concat", axis=1), 2)
+    images = np.arange(2 * 2 * 4 * 3, dtype=np.uint8).reshape(2, 2, 4, 3)
+    found = ReferenceEvaluator(batched).run(None, {"image": images})[0]
+    assert np.array_equal(found[:, :2], images)
+    assert np.all(found[:, 2] == 7)
+
+
+def test_a_graph_that_mixes_images_takes_one_at_a_time() -> None:
+    """Its output is declared for a batch, and joins the images of one along the first axis."""
     with pytest.raises(ModelFileError, match="takes one image at a time, not 2"):
-        with_batch(model, 2)
+        with_batch(joined_graph("Concat", axis=0), 2)

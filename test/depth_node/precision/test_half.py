@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from depth_node.errors import ModelFileError
 from depth_node.precision.frames import ModelFrames
-from depth_node.precision.graph import element_types
+from depth_node.precision.graph import clean_graph, element_types
 from depth_node.precision.half import to_half
 from depth_node.precision.quantization import quantizable_layers, quantize, quantized_inputs
 from residual_model import images
@@ -51,6 +51,33 @@ def test_numbers_are_those_of_float32_within_float16(graph: onnx.ModelProto) -> 
     assert found.dtype == np.float32
     deviation = np.abs(found / expected - 1)
     assert 0 < deviation.max() < 10 * 2.0**-11
+
+
+def test_normalisations_are_in_float32() -> None:
+    """The mean square of values near 1000 is beyond float16; a transformer's are."""
+    weights = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    names = ("first", "head", "square")
+    stored = [
+        numpy_helper.from_array(value, name)
+        for name, value in zip(names, (weights, weights, np.float32(2)), strict=True)
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["a"], "first"),
+        helper.make_node("Pow", ["a", "square"], ["b"], "pow"),
+        helper.make_node("ReduceMean", ["b"], ["c"], "mean", axes=[1], keepdims=1),
+        helper.make_node("Sqrt", ["c"], ["d"], "root"),
+        helper.make_node("Div", ["a", "d"], ["e"], "normalized"),
+        helper.make_node("Conv", ["e", "head"], ["y"], "head"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 1, 1]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "normalization", values[:1], values[1:], stored)
+    model = clean_graph(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]))
+    half = to_half(model)
+    onnx.checker.check_model(half, full_check=True)
+    assert element_types(half)["a"] == TensorProto.FLOAT16
+    x = np.float32([1000, -2000, 500]).reshape(1, 3, 1, 1)
+    found = ReferenceEvaluator(half).run(None, {"x": x})[0]
+    np.testing.assert_allclose(found, x / np.sqrt(np.mean(x**2)), rtol=2e-3)
 
 
 def test_weights_beyond_float16_are_refused(graph: onnx.ModelProto) -> None:
