@@ -124,8 +124,8 @@ class OnlineScale:
             self._publisher.publish(DiagnosticArray(header=header, status=[scale_status(estimate, name)]))
 
     def needs_views(self) -> bool:
-        """Whether there is odometry to compare images with."""
-        return self._settings.scale_mode in MODES_WITH_ODOMETRY and self._source.odometry.newest_ns is not None
+        """Whether there is odometry to compare images with, and anything to learn from that."""
+        return self._settings.scale_mode in MODES_WITH_ODOMETRY and self._source.needs_images()
 
     # In the thread of views
 

@@ -55,7 +55,7 @@ class VisualOdometryScale:
         self._previous: Pyramid | None = None
         self._velocity: NDArray[np.float64] | None = None
         self._pending: deque[_Pair] = deque(maxlen=8)
-        self._is_too_close = False
+        self._is_too_close = self._is_idle = False
         self._aligned_ns = -(10**18)
         self._rejected: Counter[str] = Counter()
 
@@ -63,6 +63,16 @@ class VisualOdometryScale:
     def rejected(self) -> dict[str, int]:
         """How many pairs of images were not used, by the reason."""
         return dict(self._rejected)
+
+    def needs_images(self) -> bool:
+        """Whether the next image can teach anything: not while standing still, nor after a pair. For any thread."""
+        newest = self.odometry.newest_ns
+        if newest is None:
+            return False
+        going = self.odometry.recent(newest)
+        if going is None or going.speed < MIN_SPEED:
+            return not self._is_idle  # so that it is said
+        return self._is_too_close or self._is_due(newest)
 
     def update(self, depth: NDArray[np.float32], camera: PinholeCamera) -> ScaleEstimate:
         """The estimate, which a frame's depth alone does not change (a `ScaleSource`)."""
@@ -77,12 +87,11 @@ class VisualOdometryScale:
         asked for, NaN where invalid. camera: of the image, at any resolution.
         """
         state = self._obstacle(stamp_ns)
+        self._is_idle = bool(state)
         if state:
             self._previous = None
         elif self._is_due(stamp_ns):
             self._look(make_pyramid(image, inverse_depth, stamp_ns), camera)
-        elif not self._is_too_close:
-            self._previous = None  # the image before the one to come is nearer to it
         self._match()
         self.estimate = self._estimate(state)
         return self.estimate
@@ -106,13 +115,16 @@ class VisualOdometryScale:
         expected = None if self._velocity is None else self._velocity * seconds
         seen = visual_motion(previous, view, camera, expected)
         self._aligned_ns = view.stamp_ns
+        self._is_too_close = not seen.fault and seen.baseline < MIN_BASELINE
+        if self._is_too_close:
+            return
+        # Where the next pair is some time off, it begins with an image of its own.
+        self._previous = None if self._filter.known else view
         if seen.fault:
             self._rejected[seen.fault] += 1
-            self._velocity, self._previous = None, view
-        elif seen.baseline < MIN_BASELINE:
-            self._is_too_close = True
+            self._velocity = None
         else:
-            self._velocity, self._previous = seen.translation / seconds, view
+            self._velocity = seen.translation / seconds
             self._pending.append(_Pair(previous.stamp_ns, view.stamp_ns, seen))
 
     def _is_due(self, stamp_ns: int) -> bool:

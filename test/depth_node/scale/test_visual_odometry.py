@@ -181,6 +181,32 @@ def test_standing_still_keeps_the_scale_and_costs_nothing(setting: Setting) -> N
     assert setting.scale.estimate.reason.endswith("against odometry")
 
 
+def test_images_are_asked_for_only_where_they_teach_anything(setting: Setting) -> None:
+    assert not setting.scale.needs_images()  # no odometry
+    setting.speed = 5.0
+    asked = []
+    for _ in range(60):
+        setting.odometry()
+        asked.append(setting.scale.needs_images())
+        if asked[-1]:
+            setting.image()
+        else:
+            setting.now += FRAME_NS
+    assert setting.scale.estimate.is_known
+    assert 0.2 < np.mean(asked[-30:]) < 0.6  # two for a pair, one pair a second, 5 Hz
+    setting.speed = 0.0
+    asked.clear()
+    for _ in range(20):
+        setting.odometry()
+        asked.append(setting.scale.needs_images())
+        if asked[-1]:
+            setting.image()
+        else:
+            setting.now += FRAME_NS
+    assert sum(asked) <= 4
+    assert setting.scale.estimate.reason.endswith("standing still")
+
+
 def test_images_too_close_wait_for_later_ones(setting: Setting) -> None:
     """0.2 m/s before 10 m: 0.02 m between images; MIN_BASELINE takes 0.3 m, which is within 2 s."""
     setting.speed = 0.2
