@@ -129,7 +129,7 @@ def working_images(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32])
 
 
 def _follow(reference: Grey, images: list[Grey], pixels: Float64, min_alive: float) -> Float64:
-    """Where pixels [2, N] of the reference are in images, in turn, until too few are left: [M, 2, N], NaN where lost."""
+    """Where pixels [2, N] of the reference are in images, until too few are left: [M, 2, N], NaN where lost."""
     height, width = reference.shape
     position = pixels.T.astype(np.float32)[:, None].copy()
     velocity = np.zeros_like(position)

@@ -48,7 +48,8 @@ def handheld_walk(
         T_start_camera[:3, 3] = _SWAYS * sway + [0, 0, speed * time]
         T_world_camera = T_world_start @ T_start_camera
         rgb, depth = render(world, camera, T_world_camera)
-        yield SyntheticFrame(start_stamp_ns + round(number * 1e9 / rate), rgb, depth, camera, T_world_camera)
+        still = np.zeros(depth.shape, bool)
+        yield SyntheticFrame(start_stamp_ns + round(number * 1e9 / rate), rgb, depth, camera, T_world_camera, still)
 
 
 def _rotation(angles: Float64) -> Float64:
