@@ -13,7 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
-BENCHMARKS ?= inference clouds transport node_latency node_rates node_idle node_startup
+BENCHMARKS ?= inference clouds transport node_latency node_rates node_idle node_intrinsics node_startup
 export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
