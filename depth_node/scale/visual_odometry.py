@@ -147,7 +147,9 @@ class VisualOdometryScale:
     def _estimate(self, state: str) -> ScaleEstimate:
         known = self._filter
         if not known.known:
-            return unknown_scale(state or f"driving: {known.evidence:.0%} of the way needed has been seen")
+            left_out = ", ".join(f"{reason}: {count}" for reason, count in self._rejected.items())
+            driving = f"driving, {known.evidence:.0%} of the way needed has been seen"
+            return unknown_scale((state or driving) + (f" (pairs left out: {left_out})" if left_out else ""))
         reason = f"{known.count} pairs of images against odometry" + (f"; {state}" if state else "")
         return ScaleEstimate(known.factor, "odometry", known.relative_sigma, reason)
 

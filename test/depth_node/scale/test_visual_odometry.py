@@ -223,6 +223,9 @@ def test_turns_are_left_out(setting: Setting) -> None:
     setting.drive(60, turn_rate=0.5)
     assert not setting.scale.estimate.is_known
     assert setting.scale.rejected["turning"] > 5
+    assert setting.scale.estimate.reason.startswith(
+        "driving, 0% of the way needed has been seen (pairs left out: turning:"
+    )
     setting.drive(60)
     assert setting.scale.estimate.is_known
 
