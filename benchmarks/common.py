@@ -20,7 +20,9 @@ OUTPUT = Path(__file__).resolve().parents[1] / "out" / "bench"
 LIBRARIES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime", "torch", "ros-rclpy", "ros-fastrtps")
 
 
-def time_in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, runs: int) -> dict[str, np.ndarray]:
+def time_in_turns(
+    candidates: Mapping[str, Callable[[], object]], rounds: int, runs: int, clock: Callable[[], float] = perf_counter
+) -> dict[str, np.ndarray]:
     """Seconds of every run per candidate: float64 [rounds, runs].
 
     Each round runs every candidate, so that whatever else the machine does meanwhile meets all of them alike. The first
@@ -31,9 +33,9 @@ def time_in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, r
         for name, candidate in candidates.items():
             candidate()
             for run in range(runs):
-                started = perf_counter()
+                started = clock()
                 candidate()
-                seconds[name][turn, run] = perf_counter() - started
+                seconds[name][turn, run] = clock() - started
     return seconds
 
 
