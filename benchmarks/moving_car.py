@@ -1,6 +1,6 @@
 """What cars that come the other way do to depth, and what masks do about it: synthetic streets with exact depth.
 
-About six minutes of one core. The picture lies beside the numbers, as out/bench/moving_car.png.
+About seven minutes of one core. The picture lies beside the numbers, as out/bench/moving_car.png.
 
 One depth network first learns streets on which nothing moves, from their true depth. Then, for each choice of losses, a
 copy of it goes on by self-supervision on streets where cars come the other way at the camera's own speed, for as many
@@ -74,8 +74,8 @@ def main() -> None:
     """Render, train, score every variant; a table and a picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drives", type=Path, default=OUTPUT / "moving_car")
-    parser.add_argument("--first-steps", type=int, default=500, help="of the network that all begin with")
-    parser.add_argument("--steps", type=int, default=250, help="of each variant")
+    parser.add_argument("--first-steps", type=int, default=400, help="of the network that all begin with")
+    parser.add_argument("--steps", type=int, default=200, help="of each variant")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--variants", nargs="*", choices=[*VARIANTS], default=[*VARIANTS])
     arguments = parser.parse_args()
