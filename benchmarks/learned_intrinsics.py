@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 import torch
 from common import report
-from scipy.spatial.transform import Rotation
 
 from depth_node.camera import PinholeCamera
 from depth_node.synthetic import render, street_world
@@ -130,7 +129,7 @@ def triplets(count: int, degrees: float, start: float, seed: int = 3) -> list[Fr
         frames = []
         for place in (-1, 0, 1):
             T = np.eye(4)
-            T[:3, :3] = Rotation.from_rotvec(place * turn, degrees=True).as_matrix()
+            T[:3, :3] = cv2.Rodrigues(np.radians(place * turn))[0]
             T[:3, 3] = random.normal((0, 0, 0.4 * place), 0.03)
             frames.append(render(world, camera, T_world_camera @ T)[0])
         found.append([frames[1], frames[0], frames[2]])

@@ -45,8 +45,9 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     records = Source("kitti_raw", select=arguments.select).read(arguments.root)
+    width, height = arguments.size
     samples = {
-        name: FrameDataset(records, *arguments.size, source_offsets=(-1, 1), weather=sky) for name, sky in SKIES.items()
+        name: FrameDataset(records, width, height, source_offsets=(-1, 1), weather=sky) for name, sky in SKIES.items()
     }
     seconds = {name: np.empty(arguments.rounds) for name in SKIES}
     for turn in range(-1, arguments.rounds):  # the first is not counted
