@@ -97,7 +97,8 @@ def monodepth2_checkpoint(folder: Path) -> dict[str, Any]:
         max_depth=MAX_DEPTH * (STEREO_SCALE if stereo else 1),
         metric=stereo,
         prior=(FX, FY, 0.5 + 0.5 / size["width"], 0.5 + 0.5 / size["height"]),
-        **size,
+        width=size["width"],
+        height=size["height"],
     )
     checkpoint: dict[str, Any] = {"state_dict": _prefixed(PREFIX, weights), "global_step": 0, CARD: asdict(card)}
     if (folder / "pose_encoder.pth").is_file() and (folder / "pose.pth").is_file():
