@@ -6,7 +6,7 @@
 #   make setup                                  .venv with all that training needs
 #   make test                                   all tests
 #   make lint                                   ruff and mypy
-#   make bench                                  benchmarks: tables, and JSON and plots in out/bench (12 minutes)
+#   make bench                                  benchmarks: tables, and JSON and plots in out/bench (14 minutes)
 #   make soak                                   the node at full load, and its lifecycle over and over (12 minutes)
 
 PYTHON ?= python3

@@ -24,6 +24,7 @@ from depth_node.calibration_file import read_calibration
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import camera_info_message
 from depth_node.frames import stamp_ns
+from motion_model import write_tiny_motion_model
 from node_harness import FIRST_STAMP_S, FRAME_ID, Client, NodeProcess
 from turning_camera import HEIGHT, WIDTH
 
@@ -314,3 +315,24 @@ def test_the_learned_intrinsics_alone_are_reason_enough_to_work(
         it.topics.remove("depth/camera_info")
         it.send(turning[:40])
         assert it.last("intrinsics").k[0] == pytest.approx(FOCAL_LENGTH, rel=0.01)
+
+
+def test_a_motion_model_takes_part(
+    drive: Callable[..., AbstractContextManager[Drive]], turning: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    motion = write_tiny_motion_model(tmp_path / "motion.onnx")
+    with drive(intrinsics_motion_model=motion.path) as it:
+        it.send(turning[:3])
+        # What the motion model says is a second prior: its field of view is another one.
+        assert float(it.status()["fx"]) != pytest.approx(PRIOR_FOCAL_LENGTH, rel=0.05)
+        assert float(it.status()["relative_sigma"]) > 0.1
+        assert "Traceback" not in it.process.log
+
+
+def test_a_motion_model_that_is_none_is_said(
+    start: Callable[..., AbstractContextManager[Any]], wide_model_path: Path
+) -> None:
+    with start(intrinsics_motion_model=wide_model_path) as (process, client):
+        client.wait(lambda: "cannot configure" in process.log)
+        assert "kind is 'depth'; expected a model of motion" in process.log
+        assert "Traceback" not in process.log
