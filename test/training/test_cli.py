@@ -77,10 +77,14 @@ def test_help_of_a_task(capsys: pytest.CaptureFixture[str]) -> None:
 def test_shipped_recipes_have_known_keys_only(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As printed by --print_config, which checks keys and types and runs nothing."""
     content = (RECIPES / recipe).read_text()
-    arguments = ["train", "--data.root", "DATA"] if "class_path" in content else ["proxy_depth", "--root", "DATA"]
-    more = [] if arguments[0] == "train" else ["--output", "PROXY"]
+    if "variants:" in content:
+        arguments = ["ablate", "--root", "DATA"]
+    elif "class_path" in content:
+        arguments = ["train", "--data.root", "DATA"]
+    else:
+        arguments = ["proxy_depth", "--root", "DATA", "--output", "PROXY"]
     with pytest.raises(SystemExit) as stop:
-        cli.main([*arguments, "--config", str(RECIPES / recipe), *more, "--print_config"])
+        cli.main([*arguments, "--config", str(RECIPES / recipe), "--print_config"])
     assert stop.value.code == 0
     assert "path: " in capsys.readouterr().out
 

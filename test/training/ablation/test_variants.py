@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.ablation.variants import Budget, Variant, compose_recipe, merged
+from training import cli
+from training.ablation.variants import Budget, Variant, compose_recipe, merged, read_recipe
 from training.errors import RecipeError
 
 
@@ -62,3 +63,20 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(RecipeError, match="is no recipe"):
         compose_recipe(Variant(tmp_path / "list.yaml"), {}, Budget(steps=1), {})
+
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = read_recipe(ROOT / "config" / "training" / "ablation.yaml")
+
+
+@pytest.mark.parametrize("name", SHIPPED["variants"])
+@pytest.mark.parametrize("budget", [Budget(steps=10), Budget(minutes=1)])
+def test_shipped_variants_are_recipes(name: str, budget: Budget, tmp_path: Path) -> None:
+    """As `train --print_config` reads them, which checks keys and types and runs nothing."""
+    content = SHIPPED["variants"][name]
+    variant = Variant(ROOT / content["recipe"], content.get("set", {}))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(compose_recipe(variant, SHIPPED["common"], budget, {"data": {"root": "DATA"}}))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--config", str(path), "--print_config"])
+    assert stop.value.code == 0
