@@ -99,7 +99,7 @@ def test_without_data_and_without_a_log(tmp_path: Path, training: Path) -> None:
     assert main(["report", str(checkpoint), "--output", str(output), "--repetitions", "0"]) == 0
     assert sorted(path.name for path in output.iterdir()) == ["report.html", "report.md"]
     markdown = (output / "report.md").read_text()
-    assert "| alone.ckpt | mobilenetv3_small_050 |" in markdown
+    assert "| alone.ckpt | mobilenetv3_small_050, unet |" in markdown
     assert "/ ms" not in markdown
 
 
