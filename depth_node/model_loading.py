@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from depth_node.backends import BackendOptions, DepthModel, MotionModel, SupervisedSession, TensorRtOptions, supervise
-from depth_node.model import MotionModelFile, read_model
+from depth_node.intrinsics.observation import MotionObserver
+from depth_node.model import read_model, read_motion_model
 from depth_node.parameters import Settings
 from depth_node.pipeline import DepthPipeline
 from depth_node.resources import find_model
@@ -30,8 +31,11 @@ def load_pipeline(settings: Settings) -> tuple[DepthPipeline, SupervisedSession]
     return pipeline, session
 
 
-def load_motion_model(model: MotionModelFile, settings: Settings) -> MotionModel:
-    """A motion model on the backend of the settings, as `load_pipeline`."""
+def load_motion_observer(settings: Settings) -> MotionObserver | None:
+    """The motion model of the settings, on their backend; None if they name none. Otherwise as `load_pipeline`."""
+    if not settings.intrinsics_motion_model:
+        return None
+    model = read_motion_model(find_model(settings.intrinsics_motion_model))
     # One thread: depth has the others.
     session = supervise(model, _backend_options(settings, threads=1), settings.backend_fallback)
     try:
@@ -39,7 +43,7 @@ def load_motion_model(model: MotionModelFile, settings: Settings) -> MotionModel
     except BaseException:
         session.close()
         raise
-    return MotionModel(model, session)
+    return MotionObserver(model.spec, MotionModel(model, session))
 
 
 def _backend_options(settings: Settings, threads: int) -> BackendOptions:

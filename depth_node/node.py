@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
@@ -20,10 +20,10 @@ from depth_node.diagnostics_publisher import DiagnosticsPublisher
 from depth_node.errors import DepthNodeError, ParameterError
 from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
 from depth_node.frames import stamp_ns
-from depth_node.input_stream import HEAVY_LOSS
 from depth_node.inputs import Inputs
-from depth_node.model_loading import load_pipeline
-from depth_node.online_intrinsics import OnlineIntrinsics, load_motion_observer
+from depth_node.model_loading import load_motion_observer, load_pipeline
+from depth_node.node_status import with_model, with_work
+from depth_node.online_intrinsics import OnlineIntrinsics
 from depth_node.online_scale import OnlineScale
 from depth_node.outputs import Outputs
 from depth_node.pipeline import DepthPipeline
@@ -271,28 +271,10 @@ class DepthNode(LifecycleNode):
         statistics = self._statistics.snapshot()
         status = NodeStatus(state=self._state, failure=self._failure, enabled=self._is_enabled)
         if self._pipeline is not None and self._session is not None:
-            model, session = self._pipeline.model, self._session
-            status = replace(
-                status,
-                model=str(model.path),
-                model_checksum=model.checksum,
-                backend=session.name,
-                device=session.device,
-                precision=session.precision,
-                backend_state=session.state,
-            )
-        if self._active is not None:
-            share = self._active.inputs.lost_share
-            status = replace(
-                status,
-                silence=self._silence() if statistics.input_hz == 0 else "",
-                lost_share=share,
-                input_loss=f"{share:.0%} of the recent images were lost" if share > HEAVY_LOSS else "",
-                intrinsics=self._intrinsics.facts() if self._intrinsics else {},
-                intrinsics_warning=self._intrinsics.warning if self._intrinsics else "",
-                scale=self._scale.estimate if self._scale else None,
-                odometry_silence=self._scale.silence() if self._scale else "",
-            )
+            status = with_model(status, self._pipeline.model, self._session)
+        if self._active is not None and self._intrinsics is not None and self._scale is not None:
+            silence = self._silence() if statistics.input_hz == 0 else ""
+            status = with_work(status, self._active.inputs, silence, self._intrinsics, self._scale)
         return diagnostic_status(status, statistics)
 
     def _silence(self) -> str:

@@ -18,6 +18,7 @@ from depth_node.camera_messages import camera_info_message
 from depth_node.errors import DepthNodeError
 from depth_node.frames import NetworkView
 from depth_node.inputs import camera_info_topic, image_topic
+from depth_node.intrinsics.description import focal_lengths, selected_values, state_sentence, tracked_values
 from depth_node.intrinsics.estimate import Intrinsics
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.selection import CameraSelector, SelectedCamera
@@ -27,12 +28,15 @@ from depth_node.intrinsics.store import (
     camera_name_of_topic,
     intrinsics_directory,
 )
-from depth_node.intrinsics.tracker import WRONG_SIGMAS, IntrinsicsTracker, TrackedIntrinsics, deviation
-from depth_node.model import read_motion_model
-from depth_node.model_loading import load_motion_model
+from depth_node.intrinsics.tracker import (
+    WRONG_SIGMAS,
+    IntrinsicsTracker,
+    TrackedIntrinsics,
+    deviation,
+    is_comparable,
+)
 from depth_node.parameters import Settings
 from depth_node.rectification import Rectification
-from depth_node.resources import find_model
 
 QUEUE = 5
 # Once known, the intrinsics hardly change, and to look now and then is enough.
@@ -154,7 +158,7 @@ class OnlineIntrinsics:
 
     def _verify(self, tracked: TrackedIntrinsics) -> None:
         selected = self._selector.selected
-        if selected is None or selected.source != "camera_info" or not _is_comparable(selected, tracked):
+        if selected is None or selected.source != "camera_info" or not is_comparable(selected, tracked):
             self.deviation = None
             return
         camera = selected.pinhole
@@ -162,12 +166,12 @@ class OnlineIntrinsics:
         logger = self._node.get_logger()
         if abs(self.deviation) <= WRONG_SIGMAS:
             if self._confirmed != camera:
-                logger.info(f"{self._camera_info_topic} fits the images: {_focal_lengths(camera, tracked)}")
+                logger.info(f"{self._camera_info_topic} fits the images: {focal_lengths(camera, tracked)}")
             self._confirmed, self._refuted = camera, None
         elif self._refuted != camera:
             self._refuted, self._confirmed = camera, None
             logger.error(
-                f"{self._camera_info_topic} does not fit the images: {_focal_lengths(camera, tracked)}, "
+                f"{self._camera_info_topic} does not fit the images: {focal_lengths(camera, tracked)}, "
                 f"{abs(self.deviation):.1f} sigma away; calibrate the camera, or set intrinsics.source to learned"
             )
 
@@ -185,7 +189,7 @@ class OnlineIntrinsics:
         if tracked.is_rectified:
             raise DepthNodeError("nothing to keep: the images are rectified with a camera_info, which says it all")
         if tracked.estimate.state != "converged":
-            raise DepthNodeError(f"the intrinsics are not known yet: {_state(tracked)}")
+            raise DepthNodeError(f"the intrinsics are not known yet: {state_sentence(tracked)}")
         stored = StoredIntrinsics(tracked.width, tracked.height, tracked.estimate)
         self._store.save(stored)
         self._tracker.stored = stored
@@ -194,9 +198,9 @@ class OnlineIntrinsics:
     def facts(self) -> dict[str, str]:
         """What /diagnostics says of the intrinsics: keys that begin with `intrinsics_`; none before the first image."""
         selected, tracked = self._selector.selected, self._tracker.tracked
-        values = _selected_values(selected) if selected else {}
+        values = selected_values(selected) if selected else {}
         if tracked is not None:
-            values |= _tracked_values(tracked, self.deviation)
+            values |= tracked_values(tracked, self.deviation)
         return {f"intrinsics_{key}": value for key, value in values.items()}
 
     @property
@@ -206,20 +210,21 @@ class OnlineIntrinsics:
         if selected is None:
             return ""
         if selected.source == "prior":
-            why = f" (learning: {_state(tracked)})" if tracked and self.settings.intrinsics_source != "prior" else ""
-            return "no usable camera_info: the intrinsics are the model's prior, so the geometry is approximate" + why
+            learning = tracked is not None and self.settings.intrinsics_source in ("auto", "learned")
+            progress = f" (learning: {state_sentence(tracked)})" if tracked is not None and learning else ""
+            return f"{self._why_prior()}: the intrinsics are the model's prior, the geometry is approximate{progress}"
         if self.deviation is not None and abs(self.deviation) > WRONG_SIGMAS:
             return f"camera_info does not fit the images, by {abs(self.deviation):.1f} standard deviations"
         return ""
 
     def _status(self, tracked: TrackedIntrinsics) -> DiagnosticStatus:
         selected = self._selector.selected
-        values = {**(_selected_values(selected) if selected else {}), **_tracked_values(tracked, self.deviation)}
+        values = {**(selected_values(selected) if selected else {}), **tracked_values(tracked, self.deviation)}
         is_wrong = self.deviation is not None and abs(self.deviation) > WRONG_SIGMAS
         return DiagnosticStatus(
             level=DiagnosticStatus.WARN if is_wrong else DiagnosticStatus.OK,
             name=f"{self._node.get_fully_qualified_name()}: intrinsics",
-            message=self.warning if is_wrong else _state(tracked),
+            message=self.warning if is_wrong else state_sentence(tracked),
             hardware_id=self._store.camera_name,
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
@@ -236,70 +241,23 @@ class OnlineIntrinsics:
             logger.info(f"learned intrinsics of {size} images are loaded from {self._store.path}: known to {sigma:.1%}")
         return stored
 
+    def _why_prior(self, where: str = "") -> str:
+        source = self.settings.intrinsics_source
+        if source == "prior":
+            return "intrinsics.source is prior"
+        return "no intrinsics learned yet" if source == "learned" else f"no usable camera_info{where}"
+
     def _announce(self, selected: SelectedCamera) -> None:
         camera, logger = selected.pinhole, self._node.get_logger()
         numbers = f"fx {camera.fx:.1f}, fy {camera.fy:.1f}, cx {camera.cx:.1f}, cy {camera.cy:.1f}"
         if selected.source == "prior":
+            why = self._why_prior(f" on {self._camera_info_topic}")
             logger.warning(
-                f"no usable camera_info on {self._camera_info_topic}: taking the model's intrinsics prior ({numbers}); "
-                "the geometry is approximate, and depth/camera_info says 'uncalibrated'"
+                f"{why}: taking the model's intrinsics prior ({numbers}); the geometry is approximate, and "
+                "depth/camera_info says 'uncalibrated'"
             )
         elif selected.source == "learned":
             logger.info(f"intrinsics learned from the images: going from {numbers} to what was learned")
         else:
             rectified = ", images are rectified" if isinstance(selected.camera, Rectification) else ""
             logger.info(f"intrinsics from {self._camera_info_topic}: {numbers}{rectified}")
-
-
-def _is_comparable(selected: SelectedCamera, tracked: TrackedIntrinsics) -> bool:
-    camera, is_rectified = selected.pinhole, isinstance(selected.camera, Rectification)
-    is_same = tracked.is_of(camera.width, camera.height, is_rectified)
-    return is_same and tracked.is_usable and not camera.is_distorted
-
-
-def _focal_lengths(camera: PinholeCamera, tracked: TrackedIntrinsics) -> str:
-    learned = tracked.camera
-    sigma = tracked.estimate.relative_sigma * learned.fx
-    return f"its focal length is {camera.fx:.1f} pixels, the learned one {learned.fx:.1f} with a sigma of {sigma:.1f}"
-
-
-def _state(tracked: TrackedIntrinsics) -> str:
-    estimate = tracked.estimate
-    known = f"focal length {tracked.camera.fx:.1f} pixels, sigma {estimate.relative_sigma:.1%}"
-    return f"{estimate.state}: {known} after {estimate.rotation:.2f} rad of rotation"
-
-
-def _selected_values(selected: SelectedCamera) -> dict[str, str]:
-    return {
-        "source": selected.source,
-        "generation": str(selected.generation),
-        "generation_since": f"{selected.since_ns // 10**9}.{selected.since_ns % 10**9:09d}",
-    }
-
-
-def _tracked_values(tracked: TrackedIntrinsics, deviation: float | None) -> dict[str, str]:
-    camera, estimate = tracked.camera, tracked.estimate
-    pixels = {name: f"{getattr(camera, name):.2f}" for name in ("fx", "fy", "cx", "cy")}
-    return {
-        "state": estimate.state,
-        **pixels,
-        "relative_sigma": f"{estimate.relative_sigma:.5f}",
-        "focal_length_sigma": f"{estimate.relative_sigma * camera.fx:.2f}",
-        "rotation": f"{estimate.rotation:.4f}",
-        "pairs": str(estimate.pairs),
-        "size": f"{tracked.width}x{tracked.height}",
-        **{f"rejected_{reason.replace(' ', '_')}": str(count) for reason, count in estimate.rejected.items()},
-        "camera_info_deviation": "" if deviation is None else f"{deviation:.2f}",
-    }
-
-
-def load_motion_observer(settings: Settings) -> MotionObserver | None:
-    """The motion model of the settings, loaded; None if they name none.
-
-    Raises:
-        ModelFileError, BackendError: it cannot be loaded.
-    """
-    if not settings.intrinsics_motion_model:
-        return None
-    model = read_motion_model(find_model(settings.intrinsics_motion_model))
-    return MotionObserver(model.spec, load_motion_model(model, settings))

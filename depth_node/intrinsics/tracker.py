@@ -10,7 +10,9 @@ from depth_node.frames import NetworkView
 from depth_node.intrinsics.estimate import Intrinsics, IntrinsicsEstimate
 from depth_node.intrinsics.estimator import IntrinsicsEstimator
 from depth_node.intrinsics.observation import MotionObserver
+from depth_node.intrinsics.selection import SelectedCamera
 from depth_node.intrinsics.store import StoredIntrinsics
+from depth_node.rectification import Rectification
 
 # A calibration that is farther off than so many standard deviations is wrong.
 WRONG_SIGMAS = 3.0
@@ -96,6 +98,13 @@ class IntrinsicsTracker:
         self._is_usable = False
         prior = PinholeCamera.from_prior(self._prior, width, height).normalized()
         return IntrinsicsEstimator(prior, width, height)
+
+
+def is_comparable(selected: SelectedCamera, tracked: TrackedIntrinsics) -> bool:
+    """Whether a camera is a pinhole camera of the very images that usable intrinsics were learned from."""
+    camera, is_rectified = selected.pinhole, isinstance(selected.camera, Rectification)
+    is_same = tracked.is_of(camera.width, camera.height, is_rectified)
+    return is_same and tracked.is_usable and not camera.is_distorted
 
 
 def deviation(camera: PinholeCamera, estimate: IntrinsicsEstimate) -> float:

@@ -149,5 +149,18 @@ def test_while_the_prior_is_in_use_the_warning_says_what_is_being_learned(
 ) -> None:
     setting = Setting(tmp_path)
     setting.show(turning[:2])
-    assert "model's prior" in setting.intrinsics.warning
+    assert setting.intrinsics.warning.startswith("no usable camera_info: the intrinsics are the model's prior")
     assert "(learning: waiting for rotation: focal length 148.5 pixels" in setting.intrinsics.warning
+
+
+@pytest.mark.parametrize(
+    ("source", "why"), [("prior", "intrinsics.source is prior"), ("learned", "no intrinsics learned yet")]
+)
+def test_why_the_prior_is_in_use_is_said(
+    source: str, why: str, turning: list[NDArray[np.uint8]], tmp_path: Any
+) -> None:
+    setting = Setting(tmp_path, intrinsics_source=source)
+    setting.show(turning[:2], TRUTH)
+    assert setting.log[-1].startswith(f"{why}: taking the model's intrinsics prior")
+    assert setting.intrinsics.warning.startswith(f"{why}: ")
+    assert ("(learning: " in setting.intrinsics.warning) == (source == "learned")
