@@ -77,9 +77,9 @@ def adjust(
     prior: CameraPrior,
     errors: DepthErrorModel,
     start: Adjustment | None = None,
-    iterations: int = 8,
+    iterations: int = 20,
 ) -> Adjustment | None:
-    """Gauss-Newton over all unknowns; None where too few points are left.
+    """Gauss-Newton over all unknowns; None where too few points are left, or it loses them.
 
     intrinsics: normalised, the reference of `prior` and of the result. start: of the same window; then outliers count
     nothing (Tukey's weights), while they still have a say without (Cauchy's).
@@ -87,12 +87,19 @@ def adjust(
     problem = _Problem(tracks, intrinsics, prior, errors, redescending=start is not None)
     if problem.count < MIN_POINTS:
         return None
-    state = problem.at(start) if start is not None else problem.motion_alone(problem.at_rest())
-    for _ in range(iterations):
-        state, change = problem.step(state)
-        if change < 3e-4:
-            break
-    return problem.summary(state)
+    try:
+        state = problem.at(start) if start is not None else problem.motion_alone(problem.at_rest())
+        for _ in range(iterations):
+            state, change = problem.step(state)
+            if change < 1e-5:
+                break
+        return problem.summary(state)
+    except (_LostError, np.linalg.LinAlgError):
+        return None
+
+
+class _LostError(Exception):
+    """Most points have come to lie behind the camera."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +219,8 @@ class _Problem:
 
     def _weights(self, residuals: Float64, exists: NDArray[np.bool_]) -> tuple[Float64, float, float]:
         """Weights [M, N] of observations in pixels^-2, the noise in pixels, and the share of inliers."""
+        if np.sum(exists) < MIN_POINTS:
+            raise _LostError
         squared = np.sum(residuals**2, axis=1)
         # Most observations, not the better half: trackers' errors have heavy tails. The squared length of a normal
         # vector in the plane is below -2 log(1 - share) sigma^2 in that share of cases.

@@ -26,7 +26,8 @@ class EstimatorOptions:
     """What is assumed of cameras and networks, and what a window of images needs to count.
 
     prior_sigma: of log f, where the prior does not say. principal_point_sigma: in widths of the image.
-    distortion_sigma: of the radial distortion that images have though they count as rectified (see `CameraFilter`).
+    distortion_sigma: of the radial distortion that images have though they count as rectified. model_sigma: of log f,
+        for what all windows have in common. Both: see `CameraFilter`.
     depth_errors: of the network. motion_sigma: of log f as a motion network says.
     max_rate: images per second that are looked at; 0: all. max_gap_s: without images, after which a window ends.
     points: at most, of a window. views: beside its first image. min_step: between them, median over points, in widths.
@@ -39,6 +40,7 @@ class EstimatorOptions:
     prior_sigma: float = 0.3
     principal_point_sigma: float = 0.01
     distortion_sigma: float = 0.02
+    model_sigma: float = 0.02
     depth_errors: DepthErrorModel = field(default_factory=DepthErrorModel)
     motion_sigma: float = 0.25
     max_rate: float = 12.0
@@ -53,7 +55,7 @@ class EstimatorOptions:
     min_inliers: float = 0.6
     max_deviation: float = 4.0
     min_windows: int = 3
-    converged_sigma: float = 0.04
+    converged_sigma: float = 0.05
     memory_s: float = 1800.0
 
 
@@ -75,10 +77,9 @@ class IntrinsicsEstimator:
         known = isinstance(prior, IntrinsicsEstimate)
         self._reference = prior.intrinsics if isinstance(prior, IntrinsicsEstimate) else prior
         log_f_sigma = prior.relative_sigma if isinstance(prior, IntrinsicsEstimate) else self.options.prior_sigma
-        center_sigma = self.options.principal_point_sigma
-        sigmas = np.array([log_f_sigma, center_sigma, center_sigma * width / height])
-        self._prior = CameraPrior(np.zeros(3), np.diag(sigmas**-2.0))
-        self._filter = CameraFilter(self._prior, self.options.distortion_sigma, self.options.memory_s)
+        self._aspect = width / height
+        self._prior = self._prior_of(log_f_sigma)
+        self._filter = self._fresh_filter()
         self._views = Views(self.options.min_step)
         self._last_ns: int | None = None
         self._rotation, self._pairs, self._contradictions = 0.0, 0, 0
@@ -115,6 +116,15 @@ class IntrinsicsEstimator:
             grey, inverse = working_images(image, inverse_depth)
             self._follow(grey, inverse, stamp_ns)
         return self.estimate
+
+    def _prior_of(self, log_f_sigma: float) -> CameraPrior:
+        center_sigma = self.options.principal_point_sigma
+        sigmas = np.array([log_f_sigma, center_sigma, center_sigma * self._aspect])
+        return CameraPrior(np.zeros(3), np.diag(sigmas**-2.0))
+
+    def _fresh_filter(self) -> CameraFilter:
+        options = self.options
+        return CameraFilter(self._prior, options.distortion_sigma, options.model_sigma, options.memory_s)
 
     def _state(self) -> IntrinsicsState:
         """Converged once sure enough, until it is much less sure."""
@@ -187,7 +197,8 @@ class IntrinsicsEstimator:
         if self._filter.deviation(adjustment) > options.max_deviation:
             self._contradictions += 1
             if self._contradictions >= _CONTRADICTIONS:
-                self._filter = CameraFilter(self._prior, options.distortion_sigma, options.memory_s)
+                self._prior = self._prior_of(options.prior_sigma)
+                self._filter = self._fresh_filter()
                 self._contradictions, self._has_converged = 0, False
             return "contradiction"
         self._contradictions = 0

@@ -46,14 +46,18 @@ class Posterior:
 class CameraFilter:
     """Information of windows, added up under a prior; old windows fade.
 
+    Two things do not average out, however many windows there are, and remain in the covariance of log f.
+
     prior: of changes [3]. memory_s: after which a window's weight has fallen to 1/e.
     distortion_sigma: of k, for lenses that distort rays by 1 + k (x^2 + y^2) though their images count as undistorted.
-        k is considered, not estimated (Schmidt, 1966): turns show f and k alike, so that what k may be has to remain in
-        the covariance of f, however many windows there are.
+        k is considered, not estimated (Schmidt, 1966), since turns show f and k alike.
+    model_sigma: of log f, once any window has told of it, for what worlds and patches are taken for and are not: rigid,
+        flat, and alike from near and far.
     """
 
     prior: CameraPrior
     distortion_sigma: float
+    model_sigma: float
     memory_s: float
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -128,6 +132,9 @@ class CameraFilter:
             mean = covariance @ (self.prior.information @ self.prior.mean + total.vector[:CAMERA] / dispersion)
         by_distortion = covariance @ total.information[:CAMERA, CAMERA] / dispersion
         considered = self.distortion_sigma**2 * np.outer(by_distortion, by_distortion)
+        # Of what the windows told, not of the prior: none of it without them.
+        told = 1 - covariance[0, 0] * self.prior.information[0, 0]
+        considered[0, 0] += (told * self.model_sigma) ** 2
         return Posterior(mean, covariance + considered, dispersion)
 
     def _sum(self, evidence: list[Evidence], mean: Float64, dispersion: float) -> _Sum:
