@@ -29,6 +29,7 @@ TRAIN = [
         "onnxruntime",
     ),
     *("h5py", "webdataset", "evo", "matplotlib", *TOOLS),
+    "albumentations==2.0.8",  # the last one under the MIT licence
     *("apsw", "lz4", "backports.zstd; python_version < '3.14'"),  # damaged bags
 ]
 RAY = ["ray"]
