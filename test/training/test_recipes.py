@@ -5,6 +5,7 @@ Networks are as the recipe has them, but without pretrained weights; images are 
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def test_each_recipe_is_named_as_its_file_and_starts_from_pretrained_weights() -
     assert {name: recipe["name"] for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
     fresh = [name for name, recipe in RECIPES.items() if not recipe["model"]["init_args"]["pretrained"]]
     assert fresh == ["shared_finetune"]  # it goes on with weights of a first stage
+
+
+def test_the_guide_lists_what_there_is() -> None:
+    table = (
+        (FOLDER.parents[1] / "docs" / "methods.md").read_text().split("## Recipes")[1].split("Where nothing else")[0]
+    )
+    listed = [
+        name for row in table.splitlines() if row.startswith("| `") for name in re.findall("`(.+?)`", row.split("|")[1])
+    ]
+    assert sorted(listed) == sorted(RECIPES)
 
 
 def test_each_recipe_says_its_command() -> None:
