@@ -137,10 +137,7 @@ def test_inspect_model_shows_engines_with_their_deviation_and_refused_ones_with_
     assert inspect_model.main([str(model.path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "engine fp16: Orin (8.7), TensorRT 10.3.0" in said
-    assert (
-        "median 0.01%, 95 % within 0.04%, largest 0.20% (8 frames of a drive; reference: ONNX Runtime)"
-        in said
-    )
+    assert "median 0.01%, 95 % within 0.04%, largest 0.20% (8 frames of a drive; reference: ONNX Runtime)" in said
     assert "engine fp16: Orin (8.7), TensorRT 10.7.0" in said
     assert "computes something else" in said
     assert "layers in int8, calibrated on 12 of the 12 frames of drive, evenly; deviation: median" in said
