@@ -14,7 +14,7 @@ SHARE = Path("share") / NAME
 
 ROS = ["ros-rclpy[fastrtps]", "ros-common-interfaces"]
 CPU = ["openvino", "onnxruntime"]
-TOOLS = ["rosbags", "rich", "pillow"]
+TOOLS = ["rosbags", "rich", "pillow", "matplotlib"]
 VIEW = ["rerun-sdk>=0.39", "psutil"]
 BENCH = ["psutil", "matplotlib"]
 TRAIN = [
@@ -28,7 +28,7 @@ TRAIN = [
         "safetensors",
         "onnxruntime",
     ),
-    *("h5py", "webdataset", "evo", "matplotlib", *TOOLS),
+    *("h5py", "webdataset", "evo", *TOOLS),
     "albumentations==2.0.8",  # the last one under the MIT licence
     *("apsw", "lz4", "backports.zstd; python_version < '3.14'"),  # damaged bags
 ]
