@@ -91,7 +91,7 @@ def adjust(
         state = problem.at(start) if start is not None else problem.motion_alone(problem.at_rest())
         for _ in range(iterations):
             state, change = problem.step(state)
-            if change < 1e-5:
+            if change < 1e-4:
                 break
         return problem.summary(state)
     except (_LostError, np.linalg.LinAlgError):

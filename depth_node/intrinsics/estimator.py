@@ -159,7 +159,7 @@ class IntrinsicsEstimator:
         if views.images and views.images[0].shape != grey.shape:
             views = self._views = Views(options.min_step)
         if views.offer(grey) and len(views.images) > options.views:
-            self._views = Views(options.min_step, [grey])
+            self._views = Views(options.min_step, grey)
             self._learn(views.images, inverse_depth, stamp_ns)
         else:
             self._relinearize()

@@ -5,7 +5,7 @@ Back, because a camera mostly goes forward: what the last image shows was in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -27,26 +27,29 @@ _GRID = (12, 5)  # points across and down that tell how far images are apart
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 12, 0.03)
 
 
-@dataclass
 class Views:
-    """Images, each some way from the one before."""
+    """Images, each some way from the one before: pixels moved by `min_step` widths, the median of a grid of them."""
 
-    min_step: float
-    images: list[Grey] = field(default_factory=list)
+    def __init__(self, min_step: float, first: Grey | None = None) -> None:
+        self.images: list[Grey] = []
+        self._min_step = min_step
+        self._thumbnail = np.empty((0, 0), np.uint8)  # half the size of the last one
+        if first is not None:
+            self.offer(first)
 
     def offer(self, image: Grey) -> bool:
-        """Whether the image was kept: it is the first, or pixels moved by `min_step` widths (median) since the last."""
+        """Whether the image was kept: it is the first, or far enough from the last."""
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        thumbnail = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         if self.images:
-            height, width = image.shape
-            x, y = (
-                np.linspace(0, size - 1, count + 2)[1:-1] for size, count in zip((width, height), _GRID, strict=True)
-            )
+            x, y = (np.linspace(0, size, count + 2)[1:-1] for size, count in zip((width, height), _GRID, strict=True))
             grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 1, 2).astype(np.float32)
-            found, alive = _tracked(self.images[-1], image, grid, grid)
+            found, alive = _tracked(self._thumbnail, thumbnail, grid, grid)
             moved = np.linalg.norm(found - grid, axis=-1)[alive]
-            if moved.size and np.median(moved) < self.min_step * width:
+            if moved.size and np.median(moved) < self._min_step * width:
                 return False
         self.images.append(image)
+        self._thumbnail = thumbnail
         return True
 
 
