@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -285,13 +284,7 @@ class DepthData(L.LightningDataModule):
             persistent_workers=workers > 0,
             prefetch_factor=self.prefetch if workers else None,
             pin_memory=torch.cuda.is_available() and self.cache != "device",
-            worker_init_fn=_one_thread,
         )
-
-
-def _one_thread(worker: int) -> None:
-    """Decoders are as many as there are workers, not more; torch does the same for itself."""
-    cv2.setNumThreads(1)
 
 
 def has_depth(records: Sequence[FrameRecord]) -> bool:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -148,9 +149,13 @@ class LateDataLoader(DataLoader[Any]):
     """A DataLoader that asks for its first batch when that is wanted, not at `iter`.
 
     Lightning calls `iter` before it has restored the place of a resumed run. Errors that samples bring are raised.
+    OpenCV works with one thread from then on: decoders are as many as there are workers.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        if self.num_workers:
+            # Not in the workers: a fork copies OpenCV's pool without its threads, and ending it would wait for them.
+            cv2.setNumThreads(1)
         for batch in super().__iter__():
             if isinstance(batch, DepthNodeError):
                 raise batch

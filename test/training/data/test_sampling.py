@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -162,3 +163,27 @@ def test_all_generators_are_seeded_by_the_place() -> None:
     assert draw(5, 0, 1, 2) == first
     for place in ((6, 0, 1, 2), (5, 1, 1, 2), (5, 0, 2, 2), (5, 0, 1, 3), (5, 0, 12)):
         assert all(a != b for a, b in zip(draw(*place), first, strict=True))
+
+
+class _Pictures(Dataset[int]):
+    """Samples whose making uses OpenCV's threads, where there are any."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        return int(cv2.GaussianBlur(np.full((600, 600, 3), index, np.uint8), (31, 31), 0)[300, 300, 0])
+
+
+@pytest.mark.timeout(60)
+def test_workers_start_after_opencv_had_threads() -> None:
+    """A forked process that ends OpenCV's pool waits for ever for threads it does not have."""
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(8)
+        cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 0)
+        batches = list(LateDataLoader(_Pictures(), batch_size=2, num_workers=2, collate_fn=list))
+        assert batches == [[0, 1], [2, 3]]
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
