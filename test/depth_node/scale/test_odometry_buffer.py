@@ -56,7 +56,7 @@ def test_chord_and_turn_of_a_circle(make: MakeBuffer, speed: float, turn_rate: f
     angle = turn_rate * seconds
     assert motion is not None
     assert motion.distance == pytest.approx(abs(speed) * seconds * abs(np.sinc(angle / 2 / math.pi)), rel=1e-3)
-    assert motion.rotation == pytest.approx(abs(angle), abs=1e-6)
+    assert motion.rotation == pytest.approx(abs(angle), abs=3e-5)  # cv2.Rodrigues takes less than 1e-5 for no turn
     assert motion.seconds == pytest.approx(seconds)
     assert motion.speed == pytest.approx(motion.distance / seconds)
 
