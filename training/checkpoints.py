@@ -14,6 +14,7 @@ import torch
 
 from training.errors import CheckpointError, RecipeError
 from training.networks.depth import Decoder, DepthNetwork
+from training.networks.unet import DECODER_CHANNELS, DecoderChannels
 
 CARD = "depth_network_card"
 PREFIX = "depth_network."
@@ -23,7 +24,8 @@ PREFIX = "depth_network."
 class DepthNetworkCard:
     """How to rebuild a depth network and read its output.
 
-    encoder, scales, decoder: arguments of DepthNetwork. min_depth, max_depth: metres at sigmoid 1 and 0.
+    encoder, scales, decoder, decoder_channels: arguments of DepthNetwork.
+    min_depth, max_depth: metres at sigmoid 1 and 0.
     metric: depth is in metres for a camera with the prior's focal length; otherwise up to scale.
     prior: intrinsics (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) that it was trained for.
     width, height: input size of the training.
@@ -38,6 +40,7 @@ class DepthNetworkCard:
     width: int
     height: int
     decoder: Decoder = "unet"  # what networks had before there was a choice
+    decoder_channels: DecoderChannels = DECODER_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def load_depth_network(path: Path) -> TrainedDepth:
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     try:
         card = DepthNetworkCard(**{**checkpoint[CARD], "prior": tuple(checkpoint[CARD]["prior"])})
-        network = DepthNetwork(card.encoder, pretrained=False, scales=card.scales, decoder=card.decoder)
+        network = DepthNetwork(card.encoder, False, card.scales, card.decoder, decoder_channels=card.decoder_channels)
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, RecipeError) as error:
         raise CheckpointError(

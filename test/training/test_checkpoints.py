@@ -21,6 +21,7 @@ from training.checkpoints import (
 )
 from training.errors import CheckpointError
 from training.networks.depth import Decoder, DepthNetwork
+from training.networks.unet import DECODER_CHANNELS
 
 
 def test_a_checkpoint_rebuilds_its_network(
@@ -39,9 +40,9 @@ def test_the_card_is_plain_values(tiny_depth: TrainedDepth) -> None:
     """The names are the file format: checkpoints of earlier versions have them."""
     checkpoint: dict[str, Any] = {}
     write_card(checkpoint, tiny_depth.card)
-    names = ["encoder", "scales", "min_depth", "max_depth", "metric", "prior", "width", "height", "decoder"]
+    names = ["encoder", "scales", "min_depth", "max_depth", "metric", "prior", "width", "height"]
     assert list(checkpoint) == ["depth_network_card"]
-    assert list(checkpoint[CARD]) == names
+    assert list(checkpoint[CARD]) == [*names, "decoder", "decoder_channels"]
     assert DepthNetworkCard(**checkpoint[CARD]) == tiny_depth.card
 
 
@@ -158,8 +159,10 @@ def test_a_checkpoint_from_before_decoders_could_be_chosen(
 def test_another_decoder_is_rebuilt_from_the_card(
     tmp_path: Path, tiny_depth: TrainedDepth, write_checkpoint: Callable[..., Path], encoder: str, decoder: Decoder
 ) -> None:
-    network = DepthNetwork(encoder, pretrained=False, scales=1, decoder=decoder).eval()
-    trained = replace(tiny_depth, network=network, card=replace(tiny_depth.card, encoder=encoder, decoder=decoder))
+    channels = DECODER_CHANNELS if decoder == "dpt" else (8, 16, 16, 32, 32)
+    network = DepthNetwork(encoder, False, scales=1, decoder=decoder, decoder_channels=channels).eval()
+    card = replace(tiny_depth.card, encoder=encoder, decoder=decoder, decoder_channels=channels)
+    trained = replace(tiny_depth, network=network, card=card)
     loaded = load_depth_network(write_checkpoint(tmp_path / "a.ckpt", trained)).network
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from training.errors import RecipeError
 from training.networks.dense_depth import DenseDepthDecoder, DenseNetEncoder
 from training.networks.dpt import DPTDecoder, VisionTransformerEncoder
 from training.networks.encoders import create_encoder, feature_info, normalize
-from training.networks.unet import DepthDecoder, Upsampling
+from training.networks.unet import DECODER_CHANNELS, DecoderChannels, DepthDecoder, Upsampling
 
 Decoder = Literal["unet", "unet_bilinear", "unet_espcn", "dense_depth", "dpt"]
 UPSAMPLING: dict[str, Upsampling] = {"unet": "nearest", "unet_bilinear": "bilinear", "unet_espcn": "espcn"}
@@ -32,11 +32,13 @@ class DepthNetworkOptions:
             dense_depth (with a DenseNet; half-resolution output), or dpt (with a vision transformer).
         encoder_weights: file to start the encoder from instead of what timm downloads: .safetensors or torch.save's, in
             timm's layout; for stdc1 and stdc2 in their authors'.
+        decoder_channels: of the U-Net decoders at strides 1, 2, 4, 8, 16; fewer make a faster and smaller network.
     """
 
     encoder: str = "resnet18"
     decoder: Decoder = "unet"
     encoder_weights: Path | None = None
+    decoder_channels: DecoderChannels = DECODER_CHANNELS
 
 
 def disparity_to_depth(disparity: Tensor, min_depth: float, max_depth: float) -> Tensor:
@@ -58,6 +60,7 @@ class DepthNetwork(nn.Module):
         scales: number of disparity maps, each half as large as the one before; dense_depth and dpt have one.
         decoder: as in DepthNetworkOptions.
         encoder_weights: as in DepthNetworkOptions.
+        decoder_channels: as in DepthNetworkOptions.
 
     Raises:
         RecipeError: encoder and decoder do not go together, or are not known.
@@ -70,15 +73,20 @@ class DepthNetwork(nn.Module):
         scales: int = 4,
         decoder: Decoder = "unet",
         encoder_weights: Path | None = None,
+        decoder_channels: DecoderChannels = DECODER_CHANNELS,
     ) -> None:
         super().__init__()
         self.size_multiple = COARSEST_STRIDE
         if decoder in UPSAMPLING:
             self.encoder = create_encoder(encoder, pretrained, weights=encoder_weights)
             channels = feature_info(self.encoder).channels()
-            self.decoder: nn.Module = DepthDecoder(channels, scales, UPSAMPLING[decoder])
+            self.decoder: nn.Module = DepthDecoder(channels, scales, UPSAMPLING[decoder], decoder_channels)
         elif decoder not in get_args(Decoder):
             raise RecipeError(f"there is no decoder {decoder!r}: expected one of {', '.join(get_args(Decoder))}")
+        elif decoder_channels != DECODER_CHANNELS:
+            raise RecipeError(
+                f"decoder_channels are for {', '.join(UPSAMPLING)}; {decoder} has its own: leave them out"
+            )
         elif scales != 1:
             raise RecipeError(f"decoder {decoder} gives one disparity map, not {scales}: set scales: 1")
         elif decoder == "dense_depth":
@@ -127,4 +135,6 @@ class DepthNetwork(nn.Module):
 
 def create_depth_network(options: DepthNetworkOptions, pretrained: bool, scales: int) -> DepthNetwork:
     """The network of a recipe."""
-    return DepthNetwork(options.encoder, pretrained, scales, options.decoder, options.encoder_weights)
+    return DepthNetwork(
+        options.encoder, pretrained, scales, options.decoder, options.encoder_weights, options.decoder_channels
+    )

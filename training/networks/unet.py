@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from training.errors import RecipeError
 
 Upsampling = Literal["nearest", "bilinear", "espcn"]
-DECODER_CHANNELS = (16, 32, 64, 128, 256)  # finest first
+DecoderChannels = tuple[int, int, int, int, int]
+DECODER_CHANNELS: DecoderChannels = (16, 32, 64, 128, 256)  # finest first
 
 
 class DepthDecoder(nn.Module):
@@ -22,18 +23,25 @@ class DepthDecoder(nn.Module):
         encoder_channels: of the features at strides 2, 4, 8, 16, 32.
         scales: number of disparities.
         upsampling: what doubles a map at every stage.
+        channels: of the maps at strides 1, 2, 4, 8, 16.
     """
 
-    def __init__(self, encoder_channels: Sequence[int], scales: int = 4, upsampling: Upsampling = "nearest") -> None:
+    def __init__(
+        self,
+        encoder_channels: Sequence[int],
+        scales: int = 4,
+        upsampling: Upsampling = "nearest",
+        channels: DecoderChannels = DECODER_CHANNELS,
+    ) -> None:
         super().__init__()
-        if not 1 <= scales <= len(DECODER_CHANNELS):
-            raise RecipeError(f"scales is {scales}; expected 1 to {len(DECODER_CHANNELS)}")
-        below = [encoder_channels[-1], *reversed(DECODER_CHANNELS)]  # coarsest first
+        if not 1 <= scales <= len(channels):
+            raise RecipeError(f"scales is {scales}; expected 1 to {len(channels)}")
+        below = [encoder_channels[-1], *reversed(channels)]  # coarsest first
         skips = [*reversed(encoder_channels[:-1]), 0]
         self.reduce = nn.ModuleList(ConvBlock(a, b) for a, b in pairwise(below))
         self.grow = nn.ModuleList(upsample_twice(upsampling, b) for b in below[1:])
         self.merge = nn.ModuleList(ConvBlock(b + s, b) for b, s in zip(below[1:], skips, strict=True))
-        self.heads = nn.ModuleList(DisparityHead(channels) for channels in DECODER_CHANNELS[:scales])
+        self.heads = nn.ModuleList(DisparityHead(count) for count in channels[:scales])
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Disparities, finest first, of encoder features given finest first."""

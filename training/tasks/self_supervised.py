@@ -258,6 +258,7 @@ class SelfSupervisedDepth(L.LightningModule):
         return DepthNetworkCard(
             encoder=self.network.encoder,
             decoder=self.network.decoder,
+            decoder_channels=self.network.decoder_channels,
             scales=self.depth_network.scales,
             min_depth=self.min_depth,
             max_depth=self.max_depth,

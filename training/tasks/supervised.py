@@ -122,6 +122,7 @@ class SupervisedDepth(L.LightningModule):
         return DepthNetworkCard(
             encoder=self.network.encoder,
             decoder=self.network.decoder,
+            decoder_channels=self.network.decoder_channels,
             scales=1,
             min_depth=self.min_depth,
             max_depth=self.max_depth,

@@ -82,6 +82,17 @@ def test_a_network_of_a_recipe_and_what_is_not_known() -> None:
         DepthNetwork(TINY, pretrained=False, decoder="unett")  # type: ignore[arg-type]
 
 
+def test_a_narrower_decoder_has_fewer_parameters_and_belongs_to_unets() -> None:
+    options = DepthNetworkOptions(TINY, decoder_channels=(8, 16, 32, 64, 128))
+    narrow = create_depth_network(options, pretrained=False, scales=4)
+    assert [head[0].in_channels for head in narrow.decoder.get_submodule("heads")] == [8, 16, 32, 64]  # type: ignore[union-attr]
+    full = create_depth_network(DepthNetworkOptions(TINY), pretrained=False, scales=4)
+    count = [sum(p.numel() for p in network.decoder.parameters()) for network in (narrow, full)]
+    assert count[0] < count[1] / 2
+    with pytest.raises(RecipeError, match="decoder_channels are for unet, unet_bilinear, unet_espcn; dpt has its own"):
+        DepthNetwork("test_vit", False, 1, "dpt", decoder_channels=(8, 16, 32, 64, 128))
+
+
 def test_input_sizes_that_a_unet_can_take() -> None:
     network = DepthNetwork(TINY, pretrained=False, scales=1)
     network.check_input_size(640, 192)
