@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 
 from depth_node.camera import PinholeCamera
-from depth_node.synthetic import MovingCar, SyntheticFrame, street_drive, street_world
+from depth_node.synthetic import MovingCar, SyntheticFrame, handheld_walk, street_drive, street_world
 from training.data.depth_files import KITTI_PNG_SCALE, DepthPng
 from training.data.records import FrameRecord
-from training.errors import DataError
+from training.errors import DataError, RecipeError
 
 SKY_DEPTH = 255.0  # metres: farther than any street, nearer than a uint16 can say
 JPEG_QUALITY = 95
@@ -39,6 +39,10 @@ class DriveOptions:
         focal: least and largest fx/W; pixels are square.
         oncoming: cars that come the other way and are met during the drive.
         oncoming_speed: their speed as a share of the camera's own.
+        handheld: the camera is carried by hand, and looks around, instead of being driven; it meets no cars.
+
+    Raises:
+        RecipeError: cars would come towards a camera that is carried by hand.
     """
 
     width: int = 640
@@ -48,6 +52,13 @@ class DriveOptions:
     focal: tuple[float, float] = (0.5, 0.7)
     oncoming: int = 0
     oncoming_speed: float = 1.0
+    handheld: bool = False
+
+    def __post_init__(self) -> None:
+        if self.handheld and self.oncoming:
+            raise RecipeError(
+                f"options.oncoming is {self.oncoming}: a camera carried by hand meets no cars; leave it out"
+            )
 
 
 def write_street_drive(folder: Path, seed: int, options: DriveOptions) -> None:
@@ -64,7 +75,10 @@ def write_street_drive(folder: Path, seed: int, options: DriveOptions) -> None:
     )
     start, speed = float(rng.uniform(0, 100)), options.step * 10.0
     traffic = oncoming_cars(rng, start, speed, options)
-    drive = street_drive(street_world(seed), camera, options.frames, speed=speed, start=start, traffic=traffic)
+    if options.handheld:
+        drive = handheld_walk(street_world(seed), camera, options.frames, seed=seed, speed=speed, start=start)
+    else:
+        drive = street_drive(street_world(seed), camera, options.frames, speed=speed, start=start, traffic=traffic)
     rows = [_write_frame(folder, index, frame, bool(traffic)) for index, frame in enumerate(drive)]
     (folder / INDEX_FILE).write_text("\n".join(rows) + "\n")  # last: a drive without it was cut off
 

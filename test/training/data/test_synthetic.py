@@ -15,7 +15,7 @@ from training.data.image_files import read_rgb
 from training.data.instance_files import read_instances
 from training.data.records import FrameRecord
 from training.data.synthetic import SKY_DEPTH, DriveOptions, read_synthetic, write_street_drive
-from training.errors import DataError
+from training.errors import DataError, RecipeError
 
 OPTIONS = DriveOptions(width=64, height=32, frames=3, step=2.0, focal=(0.55, 0.6))
 
@@ -101,3 +101,23 @@ def test_a_damaged_list_of_frames_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "street" / "frames.csv").write_text(line + "\n")
     with pytest.raises(DataError, match=r"street/frames.csv is damaged .* render it again"):
         read_synthetic(tmp_path)
+
+
+def test_a_camera_carried_by_hand_looks_around(tmp_path: Path) -> None:
+    for name, handheld in (("hand", True), ("wheels", False)):
+        write_street_drive(tmp_path / name, 3, replace(OPTIONS, frames=4, step=0.1, handheld=handheld))
+
+    def degrees(name: str) -> float:
+        poses = [record.pose for record in read_synthetic(tmp_path, [name])]
+        assert poses[0] is not None
+        assert poses[-1] is not None
+        cosine = (np.trace(poses[0][:3, :3].T @ poses[-1][:3, :3]) - 1) / 2
+        return float(np.degrees(np.arccos(min(1.0, cosine))))
+
+    assert degrees("hand") > 1
+    assert degrees("wheels") < 0.2  # 0.3 metres of a street whose tightest bend has a radius of about 60
+
+
+def test_a_hand_meets_no_cars() -> None:
+    with pytest.raises(RecipeError, match="oncoming is 2"):
+        DriveOptions(handheld=True, oncoming=2)
