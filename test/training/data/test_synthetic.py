@@ -115,7 +115,7 @@ def test_a_camera_carried_by_hand_looks_around(tmp_path: Path) -> None:
         return float(np.degrees(np.arccos(min(1.0, cosine))))
 
     assert degrees("hand") > 1
-    assert degrees("wheels") < 0.2  # 0.3 metres of a street whose tightest bend has a radius of about 60
+    assert degrees("wheels") < 1  # 0.3 metres; no street is bent more than 0.057 / m (its two sines together)
 
 
 def test_a_hand_meets_no_cars() -> None:
