@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
+from depth_node.backends.absent_modules import absent_modules
 from depth_node.backends.interface import one_line
 from depth_node.backends.model_cache import model_cache
 from depth_node.backends.signal_stack import kept_signal_stack
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile, MotionModelFile
+
+# The converter is slow to load, and reports every import to its vendor: over the network, by a fork of this process.
+with absent_modules("openvino.tools.ovc"):
+    import openvino as ov
 
 _PRECISION_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 
