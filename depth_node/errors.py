@@ -54,5 +54,9 @@ class ScanError(DepthNodeError):
     """A laser scan that cannot be made as asked for."""
 
 
+class OdometryError(DepthNodeError):
+    """An odometry message that says nothing of where a vehicle is, or how fast."""
+
+
 class SnapshotError(DepthNodeError):
     """A snapshot that cannot be saved."""

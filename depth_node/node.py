@@ -109,7 +109,7 @@ class DepthNode(LifecycleNode):
         self._pipeline, self._session = pipeline, session
         model = pipeline.model
         self._intrinsics = OnlineIntrinsics(self, model.spec.intrinsics_prior, motion, settings)
-        self._scale = OnlineScale(self, pipeline.visual_odometry, settings)
+        self._scale = OnlineScale(self, pipeline.visual_odometry, settings, self._report)
         self._outputs = Outputs(self, model.spec.has_confidence, settings.scan_enabled)
         state_of_backend = f"{session.device}, {session.precision}" if session.is_serving else session.state.notice
         self.get_logger().info(f"model {model.path} on {session.name}, {state_of_backend}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import TwistStamped, TwistWithCovarianceStamped, Vector3
+from geometry_msgs.msg import Point, Quaternion, TwistStamped, TwistWithCovarianceStamped, Vector3
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
@@ -16,6 +18,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 
+from depth_node.errors import OdometryError
 from depth_node.frames import NetworkView, stamp_ns
 from depth_node.parameters import Settings
 from depth_node.scale import ScaleEstimate, VisualOdometryScale
@@ -25,6 +28,8 @@ QUEUE = 5
 ODOMETRY_QUEUE = 50  # a second of wheel odometry
 TOPIC = "odom"
 MODES_WITH_ODOMETRY = ("odometry", "auto")
+SILENT_S = 2.0  # wheels and filters say something several times a second, also while standing still
+FARTHEST = 1e9  # metres and metres per second
 
 
 class OnlineScale:
@@ -33,11 +38,22 @@ class OnlineScale:
     estimate: of the last frame; None before it.
     """
 
-    def __init__(self, node: LifecycleNode, source: VisualOdometryScale, settings: Settings) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        source: VisualOdometryScale,
+        settings: Settings,
+        report: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """report: told a kind and a sentence of what is wrong with odometry. clock: in seconds, never backwards."""
         self.estimate: ScaleEstimate | None = None
         self._node = node
         self._source = source
         self._settings = settings
+        self._report = report
+        self._clock = clock
+        self._received: float | None = None
         self._subscription: Subscription | None = None
         self._is_listening = self._is_subscribed = False
         self._announced: set[str] = set()
@@ -70,7 +86,7 @@ class OnlineScale:
         self._is_subscribed = is_wanted
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+            self._subscription, self._received = None, None
             self._source.odometry.clear()
         if is_wanted:
             self._subscription = self._node.create_subscription(
@@ -82,12 +98,24 @@ class OnlineScale:
             )
 
     def _receive(self, message: Any) -> None:
-        add_odometry(self._source.odometry, message)
+        try:
+            add_odometry(self._source.odometry, message)
+        except OdometryError as error:
+            self._report("odometry", str(error))
+        else:
+            self._received = self._clock()
 
     def silence(self) -> str:
-        """Why there is no odometry, where the scale depends on it: most often a topic's name or type. Else empty."""
-        is_needed = self._settings.scale_mode == "odometry"
-        if self._subscription is None or not is_needed or self._source.odometry.newest_ns is not None:
+        """Why there is no odometry: it has stopped, or the scale depends on it and it never came. Else empty.
+
+        Where it never came, that is most often for a topic's name or type.
+        """
+        if self._subscription is None:
+            return ""
+        if self._received is not None:
+            seconds = self._clock() - self._received
+            return f"no odometry on {self._subscription.topic_name} for {seconds:.0f} s" if seconds > SILENT_S else ""
+        if self._settings.scale_mode != "odometry":
             return ""
         topic, expected = self._subscription.topic_name, self._settings.scale_odometry_type
         types = {info.topic_type.replace("/msg/", "/") for info in self._node.get_publishers_info_by_topic(topic)}
@@ -157,17 +185,31 @@ def scale_status(estimate: ScaleEstimate, name: str) -> DiagnosticStatus:
 
 
 def add_odometry(buffer: OdometryBuffer, message: Odometry | TwistStamped | TwistWithCovarianceStamped) -> None:
-    """Poses of nav_msgs/Odometry, velocities of the others, into a buffer."""
+    """Poses of nav_msgs/Odometry, velocities of the others, into a buffer.
+
+    Raises:
+        OdometryError: a number is NaN, infinite or beyond everything; summed up, it would stay for ever.
+    """
     stamp = stamp_ns(message)
     if isinstance(message, Odometry):
-        position, orientation = message.pose.pose.position, message.pose.pose.orientation
-        buffer.add_pose(stamp, np.array([position.x, position.y, position.z]), rotation_matrix(orientation))
+        pose = message.pose.pose
+        position = _vector(pose.position)
+        _expect_finite("pose", *position, pose.orientation.w, *_vector(pose.orientation))
+        buffer.add_pose(stamp, position, rotation_matrix(pose.orientation))
         return
     twist = message.twist.twist if isinstance(message, TwistWithCovarianceStamped) else message.twist
-    buffer.add_velocity(stamp, _vector(twist.linear), _vector(twist.angular))
+    linear, angular = _vector(twist.linear), _vector(twist.angular)
+    _expect_finite("twist", *linear, *angular)
+    buffer.add_velocity(stamp, linear, angular)
 
 
-def rotation_matrix(quaternion: Any) -> NDArray[np.float64]:
+def _expect_finite(name: str, *values: float) -> None:
+    if not all(abs(value) < FARTHEST for value in values):  # NaN compares false
+        numbers = ", ".join(f"{value:g}" for value in values)
+        raise OdometryError(f"odometry with a {name} of ({numbers}) is left out; expected finite numbers, in metres")
+
+
+def rotation_matrix(quaternion: Quaternion) -> NDArray[np.float64]:
     """Rotation [3, 3] of a geometry_msgs/Quaternion; of one that is all zeros, as of who has no heading, none."""
     axis = _vector(quaternion)
     sine = float(np.linalg.norm(axis))
@@ -176,7 +218,7 @@ def rotation_matrix(quaternion: Any) -> NDArray[np.float64]:
     return np.asarray(rotation, np.float64)
 
 
-def _vector(vector: Vector3) -> NDArray[np.float64]:
+def _vector(vector: Vector3 | Point | Quaternion) -> NDArray[np.float64]:
     return np.array([vector.x, vector.y, vector.z])
 
 

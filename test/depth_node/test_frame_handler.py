@@ -76,7 +76,7 @@ class Setting:
         inputs: Any = SimpleNamespace(image_topic=image_topic)
         self.intrinsics = OnlineIntrinsics(node, checked.spec.intrinsics_prior, None, Settings())
         views = ViewThread([], lambda kind, message: None)
-        scale = OnlineScale(node, self.pipeline.visual_odometry, Settings())
+        scale = OnlineScale(node, self.pipeline.visual_odometry, Settings(), lambda kind, message: None)
         self.handler = FrameHandler(
             node, self.pipeline, outputs, self.intrinsics, scale, views, self.statistics, Settings(), inputs
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import Point, Pose, PoseWithCovariance, TwistStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image
 
@@ -130,9 +131,16 @@ def test_up_to_scale_until_the_wheels_have_said_enough(start: Callable[..., Any]
         assert (reported["scale_source"], reported["scale_relative_sigma"]) == ("odometry", known["relative_sigma"])
         assert "pairs of images" in reported["scale_reason"]
 
+        wheels = client.publisher("odom", Odometry)
+        client.wait(wheels.get_subscription_count)
+        wheels.publish(Odometry(pose=PoseWithCovariance(pose=Pose(position=Point(x=float("nan"))))))
+        drive.until(lambda: "odometry with a pose of (nan, 0, 0, 1, 0, 0, 0) is left out" in process.log)
         drive.speed = 0.0
         drive.until(lambda: values(newest(client))["reason"].endswith("standing still"))
         assert float(values(newest(client))["factor"]) == pytest.approx(FACTOR, rel=0.03)
+        stopped = re.compile(r"no odometry on \S+/odom for [3-9] s")
+        client.wait(lambda: stopped.search(client.diagnostics[-1].message))
+        assert client.diagnostics[-1].level == DiagnosticStatus.WARN
 
 
 def test_what_is_wrong_with_the_topic(start: Callable[..., Any], wall_model: Path) -> None:

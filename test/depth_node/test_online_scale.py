@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Quaternion, TwistStamped, TwistWithCovarianceStamped
 from nav_msgs.msg import Odometry
 
+from depth_node.errors import OdometryError
 from depth_node.online_scale import add_odometry, rotation_matrix, scale_status
 from depth_node.scale import OdometryBuffer, ScaleEstimate, unknown_scale
 
@@ -57,6 +58,38 @@ def test_every_type_of_odometry(make: Any, turn: float) -> None:
     assert motion is not None
     assert motion.distance == pytest.approx(1.5)
     assert motion.rotation == pytest.approx(turn)
+
+
+def moved(message: Any) -> Any:
+    """Where an odometry message says that the vehicle is, or how it goes."""
+    if isinstance(message, Odometry):
+        return message.pose.pose.position
+    return (message.twist.twist if isinstance(message, TwistWithCovarianceStamped) else message.twist).linear
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1e200])
+@pytest.mark.parametrize("make", [pose, twist, twist_with_covariance])
+def test_what_is_no_number_is_left_out(make: Any, bad: float) -> None:
+    """Summed up, it would be in every pose that follows."""
+    buffer = OdometryBuffer()
+    for number in range(6):
+        message = make(number)
+        if number == 2:
+            moved(message).y = bad
+            with pytest.raises(OdometryError, match="expected finite numbers"):
+                add_odometry(buffer, message)
+        else:
+            add_odometry(buffer, message)
+    motion = buffer.motion(START_S * 10**9, START_S * 10**9 + 500_000_000)
+    assert motion is not None
+    assert motion.distance == pytest.approx(1.5)
+
+
+def test_an_orientation_that_is_no_number_is_left_out() -> None:
+    message = pose(1)
+    message.pose.pose.orientation.w = math.nan
+    with pytest.raises(OdometryError, match=r"pose of \(0.3, 0, 0, nan"):
+        add_odometry(OdometryBuffer(), message)
 
 
 @given(st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: math.hypot(*q) > 1e-3))
