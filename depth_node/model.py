@@ -26,6 +26,7 @@ from depth_node.model_graph import (
     check_foreign_graph,
     check_motion_graph,
     depth_outputs,
+    is_quantized,
     only_input,
 )
 from depth_node.model_spec import (
@@ -66,6 +67,7 @@ class ModelFile:
 
     checksum: SHA-256 (hexadecimal) of the model without its `checksum` entry.
     inputs, outputs: names in the graph; the outputs are disparity or depth, and then the confidence if there is one.
+    is_quantized: whether the graph says itself what is int8 (Q/DQ pairs).
     """
 
     path: Path
@@ -73,6 +75,7 @@ class ModelFile:
     checksum: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    is_quantized: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class MotionModelFile:
     checksum: str
     inputs: tuple[str, ...] = MOTION_INPUTS
     outputs: tuple[str, ...] = tuple(MOTION_OUTPUTS)
+    is_quantized: bool = False
 
 
 def read_model(path: str | os.PathLike[str]) -> ModelFile:
@@ -150,7 +154,8 @@ def write_model(model: ModelProto, spec: ModelSpec, path: str | os.PathLike[str]
             f"model file {path}: the graph's confidence output is {confidence_output}, "
             f"but its spec says {spec.confidence_output}"
         )
-    return ModelFile(path, spec, _write(stamped, spec, path), *_depth_names(stamped, spec))
+    checksum = _write(stamped, spec, path)
+    return ModelFile(path, spec, checksum, *_depth_names(stamped, spec), is_quantized(stamped))
 
 
 def write_motion_model(model: ModelProto, spec: MotionSpec, path: str | os.PathLike[str]) -> MotionModelFile:
@@ -159,7 +164,7 @@ def write_motion_model(model: ModelProto, spec: MotionSpec, path: str | os.PathL
     for output in stamped.graph.output:
         _declare_sizes(output, (1, MOTION_OUTPUTS.get(output.name, 0)))
     _expect_size(path, check_motion_graph(stamped), spec)
-    return MotionModelFile(path, spec, _write(stamped, spec, path))
+    return MotionModelFile(path, spec, _write(stamped, spec, path), is_quantized=is_quantized(stamped))
 
 
 def _copy(model: ModelProto) -> ModelProto:
@@ -201,8 +206,8 @@ def _model_file(
     path: Path, model: ModelProto, spec: ModelSpec | MotionSpec, checksum: str
 ) -> ModelFile | MotionModelFile:
     if isinstance(spec, MotionSpec):
-        return MotionModelFile(path, spec, checksum)
-    return ModelFile(path, spec, checksum, *_depth_names(model, spec))
+        return MotionModelFile(path, spec, checksum, is_quantized=is_quantized(model))
+    return ModelFile(path, spec, checksum, *_depth_names(model, spec), is_quantized(model))
 
 
 def _depth_names(model: ModelProto, spec: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
@@ -12,8 +14,25 @@ IMAGE_INPUT = "image"
 MOTION_INPUTS = ("image_a", "image_b")
 # Name of each output, and how many numbers it has.
 MOTION_OUTPUTS = {"axis_angle": 3, "translation": 3, "intrinsics": 4}
+QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
+_WEIGHT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8)
 _NAME_CONFIDENCE = f"and a confidence in 0..1 only if the sidecar names it ({CONFIDENCE_KEY})"
+
+
+def is_quantized(model: ModelProto) -> bool:
+    """Whether the graph says itself what is int8 (Q/DQ pairs)."""
+    return any(node.op_type in QDQ_OPS for node in model.graph.node)
+
+
+def weight_count(model: ModelProto) -> int:
+    """How many weights the graph stores, in whatever type; not what says how they are quantised, and no sizes."""
+    parameters = {name for node in model.graph.node if node.op_type in QDQ_OPS for name in node.input[1:]}
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.dims and tensor.data_type in _WEIGHT_TYPES and tensor.name not in parameters
+    )
 
 
 def check_depth_graph(model: ModelProto, output_name: str) -> tuple[int, int]:

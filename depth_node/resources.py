@@ -77,15 +77,19 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    models = share_directory() / "models"
-    shipped = {model.stem: model for model in sorted(models.glob("*.onnx"))}
+    shipped = {model.stem: model for model in sorted(models_directory().glob("*.onnx"))}
     name = str(name_or_path).removesuffix(".onnx")
     if name not in shipped:
         names = ", ".join(shipped) or "none"
         raise ModelFileError(
-            f"model '{name_or_path}' is neither a file nor a shipped model (shipped in {models}: {names})"
+            f"model '{name_or_path}' is neither a file nor a shipped model (shipped in {models_directory()}: {names})"
         )
     return shipped[name]
+
+
+def models_directory() -> Path:
+    """Folder of the shipped models."""
+    return share_directory() / "models"
 
 
 def cache_directory(name: str) -> Path:

@@ -13,13 +13,13 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto
 from torch import nn
 
+from depth_node.precision.storage import store_weights_as_half
 from training.errors import ExportError
 
 OPSET = 17  # the newest that TensorRT 8.6 reads; torch's TorchScript exporter still writes it
-SMALLEST_HALF_TENSOR = 1024  # elements; biases and batch norms stay in float32
 TOLERANCE = 1e-3  # largest relative deviation of the float32 graph from PyTorch
 HALF_TOLERANCE = 1e-2  # the same with weights rounded to float16
 
@@ -71,22 +71,6 @@ def random_images(names: Sequence[str], width: int, height: int) -> dict[str, ND
     """Noise uint8 [1, height, width, 3] for each name."""
     generator = np.random.default_rng(0)
     return {name: generator.integers(0, 256, (1, height, width, 3), np.uint8) for name in names}
-
-
-def store_weights_as_half(model: ModelProto) -> None:
-    """Replace large float32 initializers by float16 ones with a Cast, in place; backends fold the Cast on loading."""
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_HALF_TENSOR:
-            continue
-        name, stored = tensor.name, f"{tensor.name}.half"
-        with np.errstate(over="ignore"):  # infinite weights do not pass the check
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-        tensor.CopyFrom(numpy_helper.from_array(half, stored))
-        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def check_parity(

@@ -16,10 +16,9 @@ from depth_node.model import ModelFile, MotionModelFile
 
 
 class OnnxRuntimeSession:
-    """One session with the CPU provider; its arithmetic is float32."""
+    """One session with the CPU provider; its arithmetic is float32 but where the graph says int8."""
 
     name = "onnxruntime"
-    precision = "fp32"
 
     def __init__(self, model: ModelFile | MotionModelFile, threads: int = 0) -> None:
         options = ort.SessionOptions()
@@ -29,6 +28,7 @@ class OnnxRuntimeSession:
             self._session = ort.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no base class of their own
             raise BackendError(f"ONNX Runtime {ort.__version__} cannot load {model.path}: {one_line(error)}") from error
+        self.precision = "int8" if model.is_quantized else "fp32"
         self._path = model.path
         self._outputs = model.outputs
         self.device = f"CPU ({platform.machine()})"

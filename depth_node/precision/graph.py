@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from depth_node.model_graph import QDQ_OPS
+
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def clean_graph(model: ModelProto) -> ModelProto:
     """A copy in which every constant is an initializer: weights stored as float16 are float32, shapes are numbers.
 
-    Casts to the type that a tensor has already are gone, too, and every node has a name of its own.
+    Weights stored as int8 stay so, with their DequantizeLinear. Casts to the type that a tensor has already are gone,
+    too, and every node has a name of its own.
     """
     cleaned = ModelProto()
     cleaned.CopyFrom(model)
@@ -106,7 +108,8 @@ def _fold_constants(model: ModelProto) -> None:
     folded: list[NodeProto] = []
     kept: list[NodeProto] = []
     for node in model.graph.node:
-        if all(name in constant for name in node.input if name) and not outputs.intersection(node.output):
+        is_constant = all(name in constant for name in node.input if name) and node.op_type not in QDQ_OPS
+        if is_constant and not outputs.intersection(node.output):
             constant.update(node.output)
             folded.append(node)
         else:

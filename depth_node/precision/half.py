@@ -8,8 +8,8 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from depth_node.errors import ModelFileError
+from depth_node.model_graph import QDQ_OPS
 from depth_node.precision.graph import (
-    QDQ_OPS,
     element_types,
     initializers,
     opset,

@@ -23,6 +23,7 @@ from depth_node.precision.graph import clean_graph
 from depth_node.precision.parity import Tolerance
 from depth_node.precision.quantization import quantizable_layers, quantize
 from depth_node.precision.selection import Selection, select_layers
+from depth_node.precision.storage import store_quantized_weights, store_weights_as_half
 from depth_node.resources import cache_directory
 
 # What the choice of layers aims at: half of what an engine may have, which adds float16 and its own kernels.
@@ -54,8 +55,10 @@ def calibrate_int8(model: ModelFile | MotionModelFile, frames: ModelFrames, prog
     """Quantise as many layers as `TARGET` allows on these frames.
 
     Raises:
-        BackendError: not a single layer can be quantised, or ONNX Runtime is not installed.
+        BackendError: not a single layer can be quantised, the model is int8 already, or ONNX Runtime is not installed.
     """
+    if model.is_quantized:
+        raise BackendError(f"{model.path} is in int8 already: calibrate the model that it was made of")
     if importlib.util.find_spec("onnxruntime") is None:
         raise BackendError("calibration runs the model in ONNX Runtime: pip install onnxruntime")
     graph = clean_graph(onnx.load(model.path))
@@ -69,6 +72,16 @@ def calibrate_int8(model: ModelFile | MotionModelFile, frames: ModelFrames, prog
             f"{TARGET.median:.1%} (median) and {TARGET.p95:.1%} (95 %) on {sample.source}; use fp16"
         )
     return _described(quantize(graph, limits, selection.layers), selection, frames.source)
+
+
+def as_model(quantized: Int8Graph) -> ModelProto:
+    """The graph as a model file stores it: quantised weights as int8, the others as float16."""
+    model = ModelProto()
+    model.CopyFrom(quantized.graph)
+    store_quantized_weights(model)
+    store_weights_as_half(model)
+    del model.metadata_props[:]
+    return model
 
 
 def save_int8(model: ModelFile | MotionModelFile, quantized: Int8Graph) -> Path:

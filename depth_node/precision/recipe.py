@@ -23,6 +23,7 @@ from depth_node.precision.half import to_half
 from depth_node.precision.image_inputs import cast_images_first
 from depth_node.precision.int8 import Int8Graph, load_int8
 from depth_node.precision.parity import Run, check_deviation, measure_deviation
+from depth_node.precision.storage import restore_quantized_weights
 
 _CHECKED_FRAMES = 8
 
@@ -51,9 +52,9 @@ class MeasuredRecipe:
 
     def fingerprint(self, model: ModelFile | MotionModelFile, options: EngineOptions) -> str:
         """What the graph depends on beside the model and the options: the calibration of an int8 graph."""
-        if options.precision != "int8":
+        if options.precision != "int8" or model.is_quantized:
             return ""
-        return hashlib.sha256(_calibrated(model).graph.SerializeToString(deterministic=True)).hexdigest()
+        return hashlib.sha256(calibrated(model).graph.SerializeToString(deterministic=True)).hexdigest()
 
     def prepare(
         self,
@@ -68,7 +69,8 @@ class MeasuredRecipe:
         the builder has to be allowed float16 for fp16 and int8.
 
         Raises:
-            BackendError: int8, and the model has not been calibrated.
+            BackendError: int8, and the model has not been calibrated; or another precision of a model that is int8
+                itself.
             ModelFileError: a weight is too large for float16, something is computed with the image's bytes, or the
                 model cannot be run in batches.
         """
@@ -76,8 +78,11 @@ class MeasuredRecipe:
         facts: dict[str, Any] = {}
         graph = clean_graph(onnx.load(model.path))
         float_layers = outer_nodes(graph)
-        if options.precision == "int8":
-            quantized = _calibrated(model)
+        if model.is_quantized:
+            _expect_int8(model, options)
+            restore_quantized_weights(graph)
+        elif options.precision == "int8":
+            quantized = calibrated(model)
             graph = quantized.graph
             facts["int8"] = quantized.facts
         graph = with_batch(graph, options.batch)
@@ -115,7 +120,20 @@ class MeasuredRecipe:
         return {"parity": deviation.to_dict()}
 
 
-def _calibrated(model: ModelFile | MotionModelFile) -> Int8Graph:
+def auto_precisions(model: ModelFile | MotionModelFile) -> tuple[str, ...]:
+    """What to try in turn where nobody asked for a precision: an engine that deviates from its model is refused."""
+    return ("int8",) if model.is_quantized else ("fp16", "fp32")
+
+
+def _expect_int8(model: ModelFile | MotionModelFile, options: EngineOptions) -> None:
+    if options.precision != "int8":
+        raise BackendError(
+            f"{model.path.name} is in int8 itself, not in {options.precision}: take precision auto or int8, or the "
+            "model that it was made of"
+        )
+
+
+def calibrated(model: ModelFile | MotionModelFile) -> Int8Graph:
     quantized = load_int8(model)
     if quantized is None:
         raise BackendError(

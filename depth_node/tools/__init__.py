@@ -28,6 +28,7 @@ TOOLS = {
     "calibrate": Tool("depth_node.tools.calibrate", "learn a camera's intrinsics from a bag of its images"),
     "demo": Tool("depth_node.tools.demo", "run the node on a synthetic drive, a bag or a folder, and leave pictures"),
     "inspect_model": Tool("depth_node.tools.inspect_model", "check a model file and print its contract"),
+    "models": Tool("depth_node.tools.models", "list, verify and explain the models that come with the package"),
     "replay": Tool("depth_node.tools.replay", "play a bag's topics with their stamps"),
     "rviz_frame": Tool("depth_node.tools.rviz_frame", "connect the camera with RViz, where TF does not"),
     "view": Tool("depth_node.tools.view", "show live in a browser what the node sees, or save a recording"),

@@ -19,9 +19,9 @@ from depth_node.backends.tensorrt.options import ENGINE_PRECISIONS, EngineOption
 from depth_node.errors import BackendError, ModelFileError
 from depth_node.model import ModelFile, MotionModelFile, read_any_model, write_model, write_motion_model
 from depth_node.precision.frames import ModelFrames, read_frames
-from depth_node.precision.int8 import Int8Graph, calibrate_int8, save_int8
+from depth_node.precision.int8 import Int8Graph, as_model, calibrate_int8, save_int8
 from depth_node.precision.parity import Deviation
-from depth_node.precision.recipe import MeasuredRecipe
+from depth_node.precision.recipe import MeasuredRecipe, calibrated
 from depth_node.resources import find_model
 
 CALIBRATION_FRAMES = 64
@@ -59,13 +59,19 @@ def main(argv: list[str] | None = None) -> int:
 def write_graph(model: ModelFile | MotionModelFile, precision: str, path: Path, report: Report) -> None:
     """The graph that an engine of this precision is built from, as a model file that every backend runs.
 
+    In int8 it stores the quantised weights as int8, and the others as float16.
+
     Raises:
+        BackendError: int8, and the model has not been calibrated.
         ModelFileError: the model is a foreign one, whose normalisation is in its sidecar.
     """
     import onnx
 
-    prepared = MeasuredRecipe().prepare(model, EngineOptions(precision), report, strongly_typed=precision != "int8")
-    graph = onnx.load_model_from_string(prepared.onnx)
+    if precision == "int8":
+        graph = as_model(calibrated(model))
+    else:
+        prepared = MeasuredRecipe().prepare(model, EngineOptions(precision), report)
+        graph = onnx.load_model_from_string(prepared.onnx)
     if isinstance(model, MotionModelFile):
         write_motion_model(graph, model.spec, path)
     elif model.spec.float_input is None:

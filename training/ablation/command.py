@@ -10,9 +10,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from training.ablation.runs import Outcome, as_run, score_run, train_run
+from training.ablation.runs import Outcome, as_run, score_run
 from training.ablation.table import ablation_table
-from training.ablation.variants import Budget, Variant, compose_recipe, merged
+from training.ablation.variants import Budget, Variant, compose_recipe
 from training.command_line import run_function
 from training.data.kitti_2015 import read_kitti_2015
 from training.data.records import FrameRecord
@@ -24,9 +24,11 @@ from training.evaluation.predictors import CheckpointPredictor, Predictor
 from training.evaluation.run import EvaluationOptions
 from training.evaluation.run import evaluate as run_evaluation
 from training.evaluation.tables import protocol
+from training.recipes import merged
 from training.report.cost import measure_cost
 from training.report.page import Report, write_report
 from training.report.sheet import comparison_sheet, spread_records
+from training.runs import train_run
 
 RUNS = "runs"
 

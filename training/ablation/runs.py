@@ -1,11 +1,8 @@
-"""One run of an ablation: trained in a process of its own, gone on with where it was stopped, and scored once."""
+"""One run of an ablation: scored once."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,16 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from training.checkpoints import read_checkpoint
 from training.data.records import FrameRecord
-from training.errors import TrainingError
 from training.evaluation.intrinsics import learned_intrinsics, score_learned
 from training.evaluation.metrics import DepthMetrics
 from training.evaluation.predictors import CheckpointPredictor
 from training.evaluation.run import EvaluationOptions, evaluate
 from training.report.runs import Run
+from training.runs import CHECKPOINT, RECIPE
 
-RECIPE, LOG, DONE, RESULT = "recipe.yaml", "train.log", "trained", "result.json"
-CHECKPOINT = Path("version_0") / "checkpoints" / "last.ckpt"
-LAST_LINES = 15
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -41,36 +36,6 @@ class Outcome:
     metrics: DepthMetrics
     focal_error: float | None
     cameras: str
-
-
-def train_run(folder: Path, recipe: str) -> None:
-    """Train what `recipe` says into `folder`, from its last checkpoint on where there is one; nothing where it is done.
-
-    Raises:
-        TrainingError: the training failed, or `folder` holds a run of another recipe.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / RECIPE
-    if file.exists() and yaml.safe_load(file.read_text()) != yaml.safe_load(recipe):
-        raise TrainingError(f"{folder} holds a run of another recipe: choose another output, or delete the folder")
-    file.write_text(recipe)
-    if (folder / DONE).exists():
-        return
-    resume = ["--resume", str(folder / CHECKPOINT)] if (folder / CHECKPOINT).exists() else []
-    if not resume:
-        shutil.rmtree(folder / CHECKPOINT.parts[0], ignore_errors=True)  # stopped before its first checkpoint
-    command = [sys.executable, "-m", "training", "train", "--config", str(file), *resume]
-    code = run_process(command, folder / LOG)
-    if code != 0:
-        last = "\n".join((folder / LOG).read_text().splitlines()[-LAST_LINES:])
-        raise TrainingError(f"the training in {folder} ended with code {code}:\n{last}")
-    (folder / DONE).touch()
-
-
-def run_process(command: Sequence[str], log: Path) -> int:
-    """Exit code of a command, whose output is added to `log`."""
-    with log.open("a") as file:
-        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
 
 
 def score_run(

@@ -19,10 +19,7 @@ from depth_node.backends.tensorrt.session import EngineRunner
 from depth_node.backends.tensorrt.tensorrt_api import EngineUnreadableError
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile, MotionModelFile
-from depth_node.precision.recipe import MeasuredRecipe
-
-# What `auto` tries, in this order: an engine that computes something else than the model is refused.
-AUTO_PRECISIONS = ("fp16", "fp32")
+from depth_node.precision.recipe import MeasuredRecipe, auto_precisions
 
 # The sessions of this process, which share the device.
 _OPEN: set[TensorRtSession] = set()
@@ -75,7 +72,7 @@ def _started(
     model: ModelFile | MotionModelFile, precision: str, options: TensorRtOptions, progress: Progress
 ) -> tuple[str, EngineRunner]:
     """Precision and engine."""
-    wanted = AUTO_PRECISIONS if precision == "auto" else (precision,)
+    wanted = auto_precisions(model) if precision == "auto" else (precision,)
     for candidate in wanted[:-1]:
         try:
             return candidate, _runner(model, _engine_options(candidate, options), options, progress)

@@ -9,11 +9,10 @@ import pytest
 import torch
 import yaml
 
-from training import cli
-from training.ablation import runs
-from training.ablation.runs import CHECKPOINT
+from training import cli, runs
 from training.checkpoints import read_checkpoint
 from training.data.synthetic import read_synthetic
+from training.runs import CHECKPOINT
 
 ENCODER = "mobilenetv3_small_050"
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from training import cli
-from training.ablation.variants import Budget, Variant, compose_recipe, merged, read_recipe
+from training.ablation.variants import Budget, Variant, compose_recipe
 from training.errors import RecipeError
+from training.recipes import merged, read_recipe
 
 
 @pytest.fixture
