@@ -23,6 +23,7 @@ class NodeStatus:
     state: of the lifecycle; enabled: by the service ~/set_enabled.
     failure: why it could not be configured; silence: why no images come in; input_loss: why many of them are lost on
     their way here; each empty where it is not so.
+    rivals: who else publishes depth on the same topic, if somebody does.
     lost_share: of the recent images, the share that was lost before it came here, 0 to 1.
     intrinsics: what is known of them, by key; intrinsics_warning: why those in use are not to be trusted, if so.
     scale: of the last result; None before it. odometry_silence: why no odometry comes in that it should be made of.
@@ -34,6 +35,7 @@ class NodeStatus:
     enabled: bool = True
     failure: str = ""
     silence: str = ""
+    rivals: str = ""
     input_loss: str = ""
     lost_share: float = 0.0
     model: str = ""
@@ -66,7 +68,13 @@ def _summary(status: NodeStatus, statistics: Snapshot) -> tuple[bytes, str]:
     warnings = []
     if statistics.seconds_since_error < RECENT_ERROR_S:
         warnings.append(statistics.last_error)
-    reasons = (status.backend_state.notice, status.silence, status.input_loss, status.intrinsics_warning)
+    reasons = (
+        status.backend_state.notice,
+        status.silence,
+        status.rivals,
+        status.input_loss,
+        status.intrinsics_warning,
+    )
     warnings += [reason for reason in reasons if reason]
     if status.odometry_silence:
         warnings.append(status.odometry_silence)

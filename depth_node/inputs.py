@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from depth_node.frames import stamp_ns
 from depth_node.input_stream import StampMonitor
 
 COMPRESSED = "/compressed"
+MOST_ARRIVALS = 1000  # that wait to be judged: more than come in a period of diagnostics, unless that is set very long
 
 
 class Inputs:
@@ -43,7 +45,7 @@ class Inputs:
         self._publisher_count = 0
         self._image_number: int | None = None
         self._stamps = StampMonitor()
-        self._arrivals: list[tuple[int, int | None]] = []
+        self._arrivals: deque[tuple[int, int | None]] = deque(maxlen=MOST_ARRIVALS)
         callback: Callable[..., None] = self._receive  # rclpy's types know no second argument
         self._subscriptions = [
             self._subscribe(CameraInfo, camera_info_topic(node, self.image_topic), receive_camera_info),
@@ -61,7 +63,8 @@ class Inputs:
         To be asked at leisure, since it takes time that an image would wait for. `lost_share` is of the last one then:
         the share of recent images that were lost, 0 to 1.
         """
-        arrivals, self._arrivals = self._arrivals, []
+        arrivals = list(self._arrivals)
+        self._arrivals.clear()
         for arrival in arrivals:
             report = self._stamps.add(*arrival)
             self.lost_share = report.lost_share

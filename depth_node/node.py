@@ -22,10 +22,11 @@ from depth_node.frame_handler import FrameHandler, ReceivedImage, TakeSnapshot
 from depth_node.frames import stamp_ns
 from depth_node.inputs import Inputs
 from depth_node.model_loading import load_motion_observer, load_pipeline
-from depth_node.node_status import with_model, with_work
+from depth_node.node_status import WorkWatch, with_model, with_work
 from depth_node.online_intrinsics import OnlineIntrinsics
 from depth_node.online_scale import OnlineScale
 from depth_node.outputs import Outputs
+from depth_node.parameters import Settings
 from depth_node.pipeline import DepthPipeline
 from depth_node.rate_limit import RateLimiter
 from depth_node.ros_logging import RosLogHandler
@@ -34,8 +35,6 @@ from depth_node.services import EnableService, SaveIntrinsicsService, SnapshotSe
 from depth_node.statistics import Statistics
 from depth_node.view_thread import ViewThread
 from depth_node.worker import LatestWorker
-
-SILENT_PERIODS_LOGGED = 5
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -48,6 +47,7 @@ class _Active:
     handler: FrameHandler
     worker: LatestWorker[ReceivedImage]
     views: ViewThread
+    watch: WorkWatch
 
 
 class DepthNode(LifecycleNode):
@@ -62,7 +62,6 @@ class DepthNode(LifecycleNode):
         self._rate_limiter = RateLimiter()
         self._failure = ""
         self._is_enabled = True
-        self._silent_periods = 0
         # Configured: a pipeline, its outputs, and what is learned from it.
         self._pipeline: DepthPipeline | None = None
         self._session: SupervisedSession | None = None
@@ -93,27 +92,25 @@ class DepthNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model. What fails is said in one sentence, and can be tried again."""
-        settings = self._settings
         try:
-            pipeline, session = load_pipeline(settings)
-            try:
-                motion = load_motion_observer(settings)
-            except BaseException:
-                session.close()
-                raise
+            self._load_model(self._settings)
         except DepthNodeError as error:
+            self._free_model()
             return self._fail(f"cannot configure: {error}")
         except Exception:  # rclpy would swallow it without a word
+            self._free_model()
             return self._fail(f"cannot configure: {traceback.format_exc()}")
         self._failure = ""
-        self._pipeline, self._session = pipeline, session
-        model = pipeline.model
+        return super().on_configure(state)
+
+    def _load_model(self, settings: Settings) -> None:
+        self._pipeline, self._session = pipeline, session = load_pipeline(settings)
+        model, motion = pipeline.model, load_motion_observer(settings)
         self._intrinsics = OnlineIntrinsics(self, model.spec.intrinsics_prior, motion, settings)
         self._scale = OnlineScale(self, pipeline.visual_odometry, settings, self._report)
         self._outputs = Outputs(self, model.spec.has_confidence, settings.scan_enabled)
         state_of_backend = f"{session.device}, {session.precision}" if session.is_serving else session.state.notice
         self.get_logger().info(f"model {model.path} on {session.name}, {state_of_backend}")
-        return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to images, and publish."""
@@ -147,9 +144,8 @@ class DepthNode(LifecycleNode):
     def destroy_node(self) -> None:
         """End all threads before the node."""
         self._stop_work("the node is shutting down")
-        if self._session is not None:
-            self._session.close()  # and what it has being built
         self._snapshots.close()
+        self._free_model()  # and what is being built of it
         self._log_handler.close()
         super().destroy_node()
 
@@ -187,11 +183,11 @@ class DepthNode(LifecycleNode):
             inputs,
         )
         self._scale.listen(True)
-        self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"), views)
+        watch = WorkWatch(self, inputs, self._outputs, self._scale, self._statistics)
+        self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"), views, watch)
 
     def _stop_work(self, reason: str) -> None:
         self._snapshots.cancel(reason)
-        self._silent_periods = 0
         if self._active is not None:
             self._active.inputs.destroy()
             if self._scale is not None:
@@ -265,6 +261,7 @@ class DepthNode(LifecycleNode):
         if self._active is not None:
             for fault in self._active.inputs.faults():
                 self._active.handler.report(*fault)
+            self._active.watch.look()
         return self._status()
 
     def _status(self) -> DiagnosticStatus:
@@ -273,18 +270,8 @@ class DepthNode(LifecycleNode):
         if self._pipeline is not None and self._session is not None:
             status = with_model(status, self._pipeline.model, self._session)
         if self._active is not None and self._intrinsics is not None and self._scale is not None:
-            silence = self._silence() if statistics.input_hz == 0 else ""
-            status = with_work(status, self._active.inputs, silence, self._intrinsics, self._scale)
+            status = with_work(status, self._active.inputs, self._active.watch, self._intrinsics, self._scale)
         return diagnostic_status(status, statistics)
-
-    def _silence(self) -> str:
-        """Why no images come in; logged once it has lasted."""
-        assert self._active is not None
-        silence = self._active.inputs.silence()
-        self._silent_periods += 1
-        if self._silent_periods == SILENT_PERIODS_LOGGED:
-            self.get_logger().warning(silence)
-        return silence
 
     # Parameters
 

@@ -1,8 +1,11 @@
-"""The node's status as its parts know it, for diagnostics.py."""
+"""The node's status as its parts know it, for diagnostics.py; and faults that are worth a line only if they last."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+
+from rclpy.node import Node
 
 from depth_node.backends import SupervisedSession
 from depth_node.diagnostics import NodeStatus
@@ -11,6 +14,33 @@ from depth_node.inputs import Inputs
 from depth_node.model import ModelFile
 from depth_node.online_intrinsics import OnlineIntrinsics
 from depth_node.online_scale import OnlineScale
+from depth_node.outputs import Outputs
+from depth_node.statistics import Statistics
+
+# Periods of diagnostics. One that was killed is in the graph of ROS for another 20 s, beside the one that follows it.
+SILENCE_PERIODS, RIVAL_PERIODS = 5, 30
+
+
+class LastingFault:
+    """A fault that may be over at once: said when it has lasted, each time that it comes, and when it ends.
+
+    sentence: of the fault, once it has lasted; empty as long as it has not, and if there is none.
+    """
+
+    def __init__(self, periods: int, say: Callable[[str], object], say_end: Callable[[], object]) -> None:
+        self.sentence = ""
+        self._periods = periods
+        self._say, self._say_end = say, say_end
+        self._seen = 0
+
+    def note(self, fault: str) -> None:
+        """What is wrong in this period; empty if nothing is."""
+        self._seen = self._seen + 1 if fault else 0
+        was_said, self.sentence = bool(self.sentence), fault if self._seen >= self._periods else ""
+        if self.sentence and not was_said:
+            self._say(self.sentence)
+        elif was_said and not self.sentence:
+            self._say_end()
 
 
 def with_model(status: NodeStatus, model: ModelFile, session: SupervisedSession) -> NodeStatus:
@@ -26,14 +56,46 @@ def with_model(status: NodeStatus, model: ModelFile, session: SupervisedSession)
     )
 
 
+class WorkWatch:
+    """What is wrong around an active node, to be looked at once in a period of diagnostics; logged where it lasts."""
+
+    def __init__(
+        self, node: Node, inputs: Inputs, outputs: Outputs, scale: OnlineScale, statistics: Statistics
+    ) -> None:
+        self._inputs, self._outputs, self._scale, self._statistics = inputs, outputs, scale, statistics
+        logger = node.get_logger()
+        self._silence = LastingFault(
+            SILENCE_PERIODS, logger.warning, lambda: logger.info(f"images come in on {inputs.image_topic}")
+        )
+        self._odometry_silence = LastingFault(SILENCE_PERIODS, logger.warning, lambda: logger.info("odometry comes in"))
+        self._rivals = LastingFault(RIVAL_PERIODS, logger.warning, lambda: logger.info("nobody else publishes depth"))
+
+    def look(self) -> None:
+        """Log what has lasted by now, or is over."""
+        self._silence.note(self.silence)
+        self._odometry_silence.note(self._scale.silence())
+        self._rivals.note(self._outputs.rivals())
+
+    @property
+    def silence(self) -> str:
+        """Why no images come in; empty if they do."""
+        return self._inputs.silence() if self._statistics.snapshot().input_hz == 0 else ""
+
+    @property
+    def rivals(self) -> str:
+        """Who else publishes depth where this node does; empty if nobody has, for a while."""
+        return self._rivals.sentence
+
+
 def with_work(
-    status: NodeStatus, inputs: Inputs, silence: str, intrinsics: OnlineIntrinsics, scale: OnlineScale
+    status: NodeStatus, inputs: Inputs, watch: WorkWatch, intrinsics: OnlineIntrinsics, scale: OnlineScale
 ) -> NodeStatus:
-    """The status of an active node; silence: why no images come in, empty if they do."""
+    """The status of an active node."""
     share = inputs.lost_share
     return replace(
         status,
-        silence=silence,
+        silence=watch.silence,
+        rivals=watch.rivals,
         lost_share=share,
         input_loss=f"{share:.0%} of the recent images were lost" if share > HEAVY_LOSS else "",
         intrinsics=intrinsics.facts(),

@@ -51,6 +51,12 @@ class Outputs:
         """Whether anybody listens to anything."""
         return any(publisher.get_subscription_count() > 0 for publisher in self._publishers.values())
 
+    def rivals(self) -> str:
+        """Who else publishes depth images on this node's topic; empty if nobody does."""
+        topic = self._publishers["depth/image"].topic_name
+        publishers = self._node.count_publishers(topic)
+        return f"{publishers} publishers on {topic}: give each node a namespace of its own" if publishers > 1 else ""
+
     def publish(self, result: DepthFrame, header: Header, settings: Settings, report: Report) -> dict[str, float]:
         """Make and publish what somebody listens to, with the image's own header; seconds that each topic took.
 

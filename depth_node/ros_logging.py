@@ -14,8 +14,9 @@ class RosLogHandler(logging.Handler):
         super().__init__(logging.INFO)
         self._ros_logger = node.get_logger()
         self._package = logging.getLogger("depth_node")
-        self._level_before = self._package.level
+        self._before = self._package.level, self._package.propagate
         self._package.setLevel(logging.INFO)
+        self._package.propagate = False  # or a library that sets up the root logger has every line twice
         self._package.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -31,5 +32,6 @@ class RosLogHandler(logging.Handler):
     def close(self) -> None:
         """Leave the package's logger as it was."""
         self._package.removeHandler(self)
-        self._package.setLevel(self._level_before)
+        level, self._package.propagate = self._before
+        self._package.setLevel(level)
         super().close()

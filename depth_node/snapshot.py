@@ -55,8 +55,9 @@ def save_snapshot(result: DepthFrame, folder: Path, facts: Mapping[str, str]) ->
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
+        reason = error.strerror or error  # numpy's has no number of the system's
         raise SnapshotError(
-            f"snapshot cannot be written to {folder}: {error.strerror}; give a folder that can be written, or make room"
+            f"snapshot cannot be written to {folder}: {reason}; give a folder that can be written, or make room"
         ) from error
     except CalibrationFileError as error:
         raise SnapshotError(f"snapshot cannot be written to {folder}: {error}") from error

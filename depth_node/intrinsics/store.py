@@ -47,9 +47,12 @@ class IntrinsicsStore:
             CalibrationFileError: the file cannot be read, or says nothing of learned intrinsics.
             DepthNodeError: others may write into the folder.
         """
-        if not self.path.exists():
-            return None
-        owned_directory(self.path.parent)
+        try:
+            if not self.path.exists():
+                return None
+            owned_directory(self.path.parent)
+        except OSError as error:
+            raise CalibrationFileError(f"calibration file {self.path} cannot be read: {error.strerror}") from error
         return read_intrinsics(self.path)
 
     def save(self, stored: StoredIntrinsics) -> None:

@@ -103,6 +103,7 @@ def test_keys_and_values() -> None:
         ({"backend_state": SupervisedState("device lost")}, {}, DiagnosticStatus.ERROR, "device lost"),
         ({"backend_state": SupervisedState("", "preparing")}, {}, DiagnosticStatus.WARN, "preparing"),
         ({"silence": "nobody publishes /image"}, {"input_hz": 0.0}, DiagnosticStatus.WARN, "nobody publishes /image"),
+        ({"rivals": "2 publishers on /depth/image"}, {}, DiagnosticStatus.WARN, "2 publishers on /depth/image"),
         ({"input_loss": "a third of the images is lost"}, {}, DiagnosticStatus.WARN, "a third of the images is lost"),
         (
             {"scale": unknown_scale("no odometry")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ rclpy = pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 
+from motion_model import write_tiny_motion_model  # noqa: E402
 from node_harness import grey_image  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("private_ros_domain")
@@ -60,6 +62,33 @@ def test_autostart_with_a_bad_model_waits_unconfigured(start: Callable[..., Any]
         assert client.state() == "unconfigured"
         assert "neither a file nor a shipped model" in process.log
         assert "Traceback" not in process.log
+
+
+def test_what_was_learned_cannot_be_read(start: Callable[..., Any], tmp_path: Path) -> None:
+    """It goes without. Permissions would be the reason on a robot, but mean nothing to root."""
+    with start("-p", f"intrinsics.directory:={tmp_path / ('a' * 300)}") as (process, client):
+        client.wait_until_active()
+        assert process.log.count("learned intrinsics are not loaded") == 1
+        assert "File name too long" in process.log
+
+
+def test_the_end_closes_both_models(tiny_model_path: Path, tmp_path: Path) -> None:
+    """Each has a thread, and TensorRT builds an engine for either in a process."""
+    from depth_node.node import DepthNode
+
+    motion = write_tiny_motion_model(tmp_path / "motion.onnx").path
+    parameters = {"autostart": "false", "model": tiny_model_path, "intrinsics.motion_model": motion}
+    arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    rclpy.init(args=["--ros-args", *arguments])
+    try:
+        node = DepthNode()
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        supervisors = [thread for thread in threading.enumerate() if thread.name.startswith("supervisor")]
+        assert len(supervisors) == 2
+        node.destroy_node()
+        assert not any(thread.is_alive() for thread in supervisors)
+    finally:
+        rclpy.shutdown()
 
 
 def test_exception_in_a_transition_frees_everything(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

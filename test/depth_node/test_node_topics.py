@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from node_harness import HEIGHT, OUTPUTS, PRIOR, WIDTH, Client, NodeProcess, expected_depth, grey_image
 
@@ -129,6 +129,35 @@ def test_silence_is_explained(start: Callable[..., Any]) -> None:
         client.wait(lambda: said in process.log)
         client.spin(2.0)
         assert process.log.count(said) == 1
+
+
+def test_a_camera_that_falls_silent_is_said_each_time(start: Callable[..., Any]) -> None:
+    """At the start, while one waits for the camera, and again at three in the morning."""
+    with start("-p", "diagnostic_updater.period:=0.2") as (process, client):
+        said = f"no images come in on {client.resolved('image')}"
+        over = f"images come in on {client.resolved('image')}"
+        client.wait_until_active()
+        client.subscribe("depth/image")
+        for times in (1, 2):
+            client.wait(lambda n=times: process.log.count(said) == n)
+            client.wait(lambda: said in client.diagnostics[-1].message)
+            client.send_until_answered("depth/image", lambda: grey_image(client.header()))
+            client.send_until_answered("depth/image", lambda: grey_image(client.header()))
+            client.wait(lambda n=times: process.log.count(over) == 2 * n)  # once within `said`
+            client.wait(lambda: said not in client.diagnostics[-1].message)
+
+
+def test_two_nodes_on_one_topic_are_said(start: Callable[..., Any]) -> None:
+    """Not at once: what was killed is still known to ROS when it has been started again."""
+    with start("-p", "diagnostic_updater.period:=0.1") as (process, client):
+        client.wait_until_active()
+        other = client.publisher("depth/image", Image)
+        said = f"2 publishers on {client.resolved('depth/image')}: give each node a namespace of its own"
+        client.wait(lambda: said in client.diagnostics[-1].message)
+        assert process.log.count(said) == 1
+        client.node.destroy_publisher(other)
+        client.wait(lambda: said not in client.diagnostics[-1].message)
+        client.wait(lambda: "nobody else publishes depth" in process.log)
 
 
 def test_newest_frame_wins_and_lost_ones_are_counted(running: tuple[NodeProcess, Client]) -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 from depth_node.ros_logging import RosLogHandler
 
 
-def test_records_of_the_package_reach_the_node_at_their_level() -> None:
+def test_records_of_the_package_reach_the_node_at_their_level(caplog: pytest.LogCaptureFixture) -> None:
     lines: list[tuple[str, str]] = []
     levels = ("info", "warning", "error")
     logger = SimpleNamespace(**{level: lambda line, level=level: lines.append((level, line)) for level in levels})
@@ -23,6 +23,7 @@ def test_records_of_the_package_reach_the_node_at_their_level() -> None:
     logging.getLogger("depth_node.backends").warning("careful")
     logging.getLogger("depth_node").error("wrong")
     logging.getLogger("depth_node").debug("detail")
+    assert not caplog.records  # else they would come twice where a library has set up the root logger
     logging.getLogger("another").error("not ours")
     handler.close()
     logging.getLogger("depth_node").error("too late")

@@ -151,6 +151,19 @@ def test_snapshot_appears_when_it_is_complete(
     assert os.listdir(tmp_path) == []
 
 
+def test_disk_that_is_full_for_numpy_is_told(
+    result: DepthFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its OSError has neither a number nor the system's text: `np.zeros(999).tofile(open("/dev/full", "wb"))`."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("1200 requested and 0 written")
+
+    monkeypatch.setattr(snapshot.np, "save", full)
+    with pytest.raises(SnapshotError, match="1200 requested and 0 written; give"):
+        save_snapshot(result, tmp_path, FACTS)
+
+
 def test_folder_that_cannot_be_made_is_told(result: DepthFrame, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SnapshotError, match=r"file/snapshots: Not a directory; give a folder that can be written"):

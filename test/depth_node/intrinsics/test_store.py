@@ -63,6 +63,12 @@ def test_a_folder_where_everybody_writes_is_refused(tmp_path: Path) -> None:
         store.load()
 
 
+def test_a_folder_that_cannot_be_looked_into_is_a_typed_error(tmp_path: Path) -> None:
+    """Permissions mean nothing to root, who runs tests in containers; a name that is too long does."""
+    with pytest.raises(CalibrationFileError, match="cannot be read: File name too long"):
+        IntrinsicsStore(tmp_path / ("a" * 300), "front").load()
+
+
 def test_no_file_is_no_estimate(tmp_path: Path) -> None:
     assert IntrinsicsStore(tmp_path, "front").load() is None
 
