@@ -47,7 +47,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO {ov.__version__} cannot load {model.path}: {_reason(error)}") from error
         element_type = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.precision = _PRECISION_NAMES.get(element_type, element_type)
+        self.precision = "int8" if model.is_quantized else _PRECISION_NAMES.get(element_type, element_type)
         self.device = f"CPU ({core.get_property('CPU', 'FULL_DEVICE_NAME').strip()})"
         # By name: the order of inputs and outputs is the file's own.
         self._inputs = {name: _index(compiled.inputs, name) for name in model.inputs}
