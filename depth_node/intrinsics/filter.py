@@ -12,17 +12,22 @@ from depth_node.intrinsics.projection import Float64
 _KEPT = 40  # windows that can still be linearised again
 _WINDOW_SIGMA = 0.2  # of log f as a window's prior: much wider than what it may tell, so that windows stay independent
 _DISPERSION, _DISPERSION_WINDOWS = 1.5, 6.0  # what is expected of it, and how many windows that counts for
+_LONGEST_PAUSE_S = 60.0  # what a longer one counts for: parked over night, or the clock is set, a camera stays as it is
 _HUBER = 2.0  # standard deviations of a window from all others, beyond which it counts less
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A window and its adjustment; `tracks` serve to linearise it again. log_f: as known when that was last done."""
+    """A window and its adjustment; `tracks` serve to linearise it again. log_f: as known when that was last done.
+
+    seconds: of the filter, which it says when the window is added: time by stamps, less long pauses.
+    """
 
     stamp_ns: int
     log_f: float
     tracks: Tracks
     adjustment: Adjustment
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class CameraFilter:
 
     Two things do not average out, however many windows there are, and remain in the covariance of log f.
 
-    prior: of changes [3]. memory_s: after which a window's weight has fallen to 1/e.
+    prior: of changes [3]. memory_s: after which a window's weight has fallen to 1/e, of time in which
+        windows came.
     distortion_sigma: of k, for lenses that distort rays by 1 + k (x^2 + y^2) though their images count as undistorted.
         k is considered, not estimated (Schmidt, 1966), since turns show f and k alike.
     model_sigma: of log f, once any window has told of it, for what worlds and patches are taken for and are not: rigid,
@@ -90,10 +96,13 @@ class CameraFilter:
 
     def add(self, evidence: Evidence) -> None:
         """Count one more window."""
+        seconds = 0.0
         if self.evidence:
-            elapsed = max(0.0, (evidence.stamp_ns - self.evidence[-1].stamp_ns) * 1e-9)
+            newest = self.evidence[-1]
+            elapsed = min(max(0.0, (evidence.stamp_ns - newest.stamp_ns) * 1e-9), _LONGEST_PAUSE_S)
+            seconds = newest.seconds + elapsed
             self._old = self._old.times(float(np.exp(-elapsed / self.memory_s)))
-        self.evidence.append(evidence)
+        self.evidence.append(replace(evidence, seconds=seconds))
         if len(self.evidence) > _KEPT:
             oldest = self._sum(self.evidence[:1], self._posterior.mean, self._posterior.dispersion)
             self._old = self._old.plus(oldest)
@@ -141,11 +150,11 @@ class CameraFilter:
         """Of windows, weighted by age and by Huber for their deviation from `mean`."""
         information = np.stack([window.adjustment.information for window in evidence])
         vector = np.stack([window.adjustment.vector for window in evidence])
-        ages = (self.evidence[-1].stamp_ns - np.array([window.stamp_ns for window in evidence])) * 1e-9
+        ages = self.evidence[-1].seconds - np.array([window.seconds for window in evidence])
         surprise = vector[:, 0] - information[:, 0, :CAMERA] @ mean
         squares = surprise**2 / np.maximum(information[:, 0, 0], 1e-12)
         huber = np.minimum(1, _HUBER * np.sqrt(dispersion / np.maximum(squares, 1e-12)))
-        weights = huber * np.exp(-np.maximum(ages, 0) / self.memory_s)
+        weights = huber * np.exp(-ages / self.memory_s)
         return _Sum(
             np.einsum("n,nij->ij", weights, information),
             weights @ vector,

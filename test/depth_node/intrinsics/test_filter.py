@@ -114,6 +114,18 @@ def test_old_windows_fade_and_retire() -> None:
     assert state.posterior.sigma > 3 * settled
 
 
+@pytest.mark.parametrize("pause_s", [8 * 3600.0, 56 * 365 * 86400.0, -3600.0])
+def test_a_pause_forgets_nothing(pause_s: float) -> None:
+    """Parked over night; started in 1970, until the clock is set; and set back."""
+    state = fresh(memory_s=1800.0)
+    for window in range(60):
+        state.add(evidence(np.array([0.2, 0, 0]), window, stamp_s=window / 10))
+    settled = state.posterior.sigma
+    state.add(evidence(np.array([0.2, 0, 0]), 99, stamp_s=6 + pause_s))
+    assert state.posterior.sigma < 1.05 * settled
+    assert state.posterior.mean[0] == pytest.approx(0.2, abs=0.03)
+
+
 def test_windows_of_another_focal_length_are_outdated() -> None:
     state = fresh()
     first = evidence(np.zeros(3), 0)
