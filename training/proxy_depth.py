@@ -21,6 +21,7 @@ def proxy_depth(
     offsets: list[int] | None = None,
     options: ProxyOptions = ProxyOptions(),
     workers: int = 0,
+    camera_height: float | None = None,
 ) -> int:
     """Triangulate depth of frames that have a stereo partner or posed neighbours, as KITTI depth PNGs.
 
@@ -34,11 +35,15 @@ def proxy_depth(
         offsets: neighbours that posed video is triangulated with, in frames; by default -2, -1, 1, 2.
         options: checks that a pixel must pass.
         workers: threads; 0 for one a core.
+        camera_height: metres between the camera and the road, for video without poses: its motion is then told by the
+            video itself, and its scale by this height. Without it, such video gets no proxy depth.
     """
     cv2.setNumThreads(1)  # one frame a thread
     for source in sources:
         records = source.read(root)
-        new = write_proxy_depth(records, output, offsets or [-2, -1, 1, 2], options, workers or os.cpu_count() or 1)
+        new = write_proxy_depth(
+            records, output, offsets or [-2, -1, 1, 2], options, workers or os.cpu_count() or 1, camera_height
+        )
         covered = sum(proxy_file(output, record).is_file() for record in records)
         print(
             f"{source.kind} {' '.join(source.select)}: {covered} of {len(records)} frames have proxy depth, {new} new"

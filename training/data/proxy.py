@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Gray = NDArray[np.uint8]
 Depth = NDArray[np.float32]
+Flow = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,20 @@ def stereo_depth(
 
 
 def motion_depth(
-    target: Gray,
-    sources: Sequence[Gray],
+    matches: Sequence[Flow],
     K: NDArray[np.float64],
     T_source_target: Sequence[NDArray[np.float64]],
     options: ProxyOptions,
 ) -> Depth:
-    """Depth of `target` triangulated from the optical flow to frames with known relative poses.
+    """Depth of a target image triangulated from its matches in frames with known relative poses.
 
     For a pixel with ray r, a source with rotation R, translation t and a match (u, v) gives two equations linear in
     inverse depth q: q (u t_z - t_x) = (R r)_x - u (R r)_z, and the same for v. They are solved by least squares over
     all sources, weighted by what they say in pixels, so that a source without parallax does not matter.
 
     Args:
-        target: uint8 [H, W].
-        sources: uint8 [H, W] each.
+        matches: float32 [H, W, 2] each, pixels from the target to where a source shows the same, NaN where unknown
+            (`consistent_flow`).
         K: float64 [3, 3], pixels.
         T_source_target: float64 [4, 4] each, metres.
         options: checks.
@@ -90,9 +90,7 @@ def motion_depth(
     Returns:
         float32 [H, W], metres, 0 where fewer than two sources or no parallax support a depth.
     """
-    views = [
-        _match_equations(target, source, K, T, options) for source, T in zip(sources, T_source_target, strict=True)
-    ]
+    views = [_match_equations(flow, K, T) for flow, T in zip(matches, T_source_target, strict=True)]
     a = np.stack([v[0] for v in views])  # [N, 2, H, W]: q a = b, in pixels
     b = np.stack([v[1] for v in views])
     weight = np.stack([v[2] for v in views])[:, None]
@@ -106,14 +104,34 @@ def motion_depth(
     return _bounded(1.0 / np.where(sure, q, 0.0001), options)
 
 
+def consistent_flow(forward: Flow, backward: Flow, options: ProxyOptions) -> Flow:
+    """`forward` [H, W, 2], NaN where `backward`, the flow of the other image, does not lead back to the pixel."""
+    height, width = forward.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    u, v = x + forward[..., 0], y + forward[..., 1]
+    returned = cv2.remap(backward, u, v, cv2.INTER_LINEAR, borderValue=(1e3, 1e3))
+    consistent = np.hypot(*np.moveaxis(forward + returned, -1, 0)) <= options.consistency
+    return np.where(consistent[..., None], forward, np.float32(np.nan))
+
+
+def optical_flow(a: Gray, b: Gray) -> Flow:
+    """Dense optical flow from a to b, pixels [H, W, 2]; small images are doubled first for finer matches."""
+    height, width = a.shape
+    if width >= 800:
+        return np.asarray(_dis().calc(a, b, np.zeros((height, width, 2), np.float32)), np.float32)
+    larger_a, larger_b = (cv2.resize(g, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC) for g in (a, b))
+    flow = _dis().calc(larger_a, larger_b, np.zeros((2 * height, 2 * width, 2), np.float32))
+    return np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA), np.float32) / 2.0
+
+
 def _match(left: Gray, right: Gray) -> NDArray[np.float32]:
     """Semi-global matching; disparity in pixels, negative where none."""
     matcher = cv2.StereoSGBM.create(
         minDisparity=0,
         numDisparities=96 if left.shape[1] < 1000 else 144,
         blockSize=5,
-        P1=8 * 25,
-        P2=64 * 25,
+        P1=16 * 25,
+        P2=128 * 25,
         uniquenessRatio=8,
         speckleWindowSize=100,
         speckleRange=2,
@@ -126,35 +144,22 @@ def _match(left: Gray, right: Gray) -> NDArray[np.float32]:
 
 
 def _match_equations(
-    target: Gray, source: Gray, K: NDArray[np.float64], T: NDArray[np.float64], options: ProxyOptions
+    flow: Flow, K: NDArray[np.float64], T: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Coefficients a, b [2, H, W] of q a = b in pixels, and weight [H, W]: 1 where the match is consistent, else 0."""
-    height, width = target.shape
-    forward, backward = _flow(target, source), _flow(source, target)
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    u, v = x + forward[..., 0], y + forward[..., 1]
-    returned = cv2.remap(backward, u, v, cv2.INTER_LINEAR, borderValue=(1e3, 1e3))
-    consistent = np.hypot(*np.moveaxis(forward + returned, -1, 0)) <= options.consistency
+    """Coefficients a, b [2, H, W] of q a = b in pixels, and weight [H, W]: 1 where there is a match, else 0."""
+    height, width = flow.shape[:2]
+    known = np.isfinite(flow[..., 0])
+    pixels = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
     focal = np.array([K[0, 0], K[1, 1]], np.float32)[:, None, None]
     center = np.array([K[0, 2], K[1, 2]], np.float32)[:, None, None]
-    ray = np.concatenate([(np.stack([x, y]) - center) / focal, np.ones((1, height, width), np.float32)])
+    ray = np.concatenate([(pixels - center) / focal, np.ones((1, height, width), np.float32)])
     rotated = np.einsum("ij,jhw->ihw", T[:3, :3].astype(np.float32), ray)
-    seen = (np.stack([u, v]) - center) / focal
+    seen = (pixels + np.where(known, np.moveaxis(flow, -1, 0), 0) - center) / focal
     t = T[:3, 3].astype(np.float32)
     scale = focal / np.maximum(rotated[2:], 1e-3)
     a = (seen * t[2] - t[:2, None, None]) * scale
     b = (rotated[:2] - seen * rotated[2:]) * scale
-    return a, b, consistent.astype(np.float32)
-
-
-def _flow(a: Gray, b: Gray) -> NDArray[np.float32]:
-    """Dense optical flow from a to b, pixels [H, W, 2]; small images are doubled first for finer matches."""
-    height, width = a.shape
-    if width >= 800:
-        return np.asarray(_dis().calc(a, b, np.zeros((height, width, 2), np.float32)), np.float32)
-    larger_a, larger_b = (cv2.resize(g, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC) for g in (a, b))
-    flow = _dis().calc(larger_a, larger_b, np.zeros((2 * height, 2 * width, 2), np.float32))
-    return np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA), np.float32) / 2.0
+    return a, b, known.astype(np.float32)
 
 
 def _dis() -> cv2.DISOpticalFlow:

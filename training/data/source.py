@@ -27,7 +27,7 @@ LISTED_NEIGHBOURS = 4
 OPTIONS_OF_KIND: dict[Kind, tuple[str, ...]] = {
     "kitti_raw": ("select", "cameras", "split_file", "depth_path"),
     "kitti_odometry": ("select", "cameras", "split_file"),
-    "kitti_2015": ("select",),
+    "kitti_2015": ("select", "cameras"),
     "tum": ("select", "freiburg"),
     "folder": ("camera_file",),
     "synthetic": ("select",),
@@ -47,7 +47,7 @@ class Source:
         path: the folder.
         select: drives (kitti_raw, synthetic), sequences (kitti_odometry, tum, prepared) or lists (kitti_2015: training,
             validation); empty takes all. For tum these are folders below `path`; empty takes `path` for the sequence.
-        cameras: image folders (kitti_raw: image_02 by default; kitti_odometry: image_2).
+        cameras: image folders (kitti_raw: image_02 by default; kitti_odometry and kitti_2015: image_2).
         split_file: list of frames, `FOLDER INDEX l|r` a line, FOLDER being DATE/DRIVE or the number of an odometry
             sequence (kitti_raw, kitti_odometry, prepared), instead of `select` and `cameras`.
         depth_path: folder of KITTI depth PNGs (kitti_raw), instead of velodyne scans.
@@ -127,7 +127,8 @@ class Source:
         if self.kind == "prepared":
             return read_prepared(folder, select, listed, neighbours)
         if self.kind == "kitti_2015":
-            return [record for split in self.select or (None,) for record in read_kitti_2015(folder, split)]
+            views = self.cameras or ["image_2"]
+            return [r for split in self.select or (None,) for r in read_kitti_2015(folder, split, cameras=views)]
         if self.kind == "tum":
             return [record for name in select or ["."] for record in read_tum(folder / name, self.freiburg)]
         camera_file = _below(root, self.camera_file)

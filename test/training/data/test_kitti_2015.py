@@ -56,6 +56,27 @@ def test_calibration_of_the_benchmark_is_preferred(tmp_path: Path) -> None:
     assert record.depth.focal_baseline == pytest.approx(350)  # baseline 0.1 + 0.4 m
 
 
+def test_right_frames_have_the_left_ones_as_partners(tmp_path: Path) -> None:
+    make_frame(tmp_path, "000007_10")
+    (tmp_path / "calib_cam_to_cam").mkdir()
+    (tmp_path / "calib_cam_to_cam" / "000007.txt").write_text(
+        "S_rect_02: 1242 375\nP_rect_02: 700 0 600 70 0 700 180 0 0 0 1 0\n"
+        "S_rect_03: 1242 375\nP_rect_03: 700 0 610 -280 0 700 180 0 0 0 1 0\n"
+    )
+    left, right = read_kitti_2015(tmp_path, cameras=["image_2", "image_3"])
+    assert (left.name, right.name) == ("kitti_2015/000007/0000000010", "kitti_2015/000007/image_3/0000000010")
+    assert right.image == tmp_path / "image_3" / "000007_10.png"
+    assert right.intrinsics == pytest.approx((700 / 1242, 700 / 375, 610.5 / 1242, 180.5 / 375))
+    assert right.stereo is not None
+    assert right.stereo.image == left.image
+    assert right.stereo.T_other_this[0, 3] == pytest.approx(0.5)
+    assert right.depth is None  # the disparities are the left camera's
+    (tmp_path / "image_3" / "000007_10.png").unlink()
+    assert [r.name for r in read_kitti_2015(tmp_path, cameras=["image_2", "image_3"])] == [left.name]
+    with pytest.raises(DataError, match=r"no camera image_03; it has image_2 and image_3"):
+        read_kitti_2015(tmp_path, cameras=["image_03"])
+
+
 def test_splits_and_missing_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("000000_10", "000001_10"):
         make_frame(tmp_path, name)

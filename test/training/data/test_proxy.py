@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from depth_node.camera import PinholeCamera
 from depth_node.synthetic import SyntheticFrame, render, street_drive, street_world
 from training.data.kitti_2015 import read_kitti_2015
-from training.data.proxy import ProxyOptions, motion_depth, stereo_depth
+from training.data.proxy import ProxyOptions, consistent_flow, motion_depth, optical_flow, stereo_depth
 from training.data.records import translation
 
 CAMERA = PinholeCamera(width=416, height=128, fx=240, fy=240, cx=207.5, cy=58)
@@ -23,6 +23,14 @@ OPTIONS = ProxyOptions()
 
 def gray(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def motion_proxy(
+    target: SyntheticFrame, sources: list[SyntheticFrame], poses: list[NDArray[np.float64]], options: ProxyOptions
+) -> NDArray[np.float32]:
+    here, there = gray(target.rgb), [gray(source.rgb) for source in sources]
+    matches = [consistent_flow(optical_flow(here, g), optical_flow(g, here), options) for g in there]
+    return motion_depth(matches, CAMERA.matrix(), poses, options)
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +71,14 @@ def test_stereo_depth_of_a_rendered_pair(stereo: list[SyntheticFrame], side: str
 def test_motion_depth_of_a_rendered_drive(drive: list[SyntheticFrame]) -> None:
     target, sources = drive[2], [drive[i] for i in (0, 1, 3, 4)]
     poses = [np.linalg.inv(source.T_world_camera) @ target.T_world_camera for source in sources]
-    images = [gray(source.rgb) for source in sources]
-    proxy = motion_depth(gray(target.rgb), images, CAMERA.matrix(), poses, OPTIONS)
+    proxy = motion_proxy(target, sources, poses, OPTIONS)
     assert proxy.dtype == np.float32
     errors, coverage = relative_errors(proxy, target.depth)
     assert np.median(errors) < 0.03
     assert np.mean(errors) < 0.1
     assert coverage > 0.45
     # Wrong motion is contradicted by the matches: with the sources' poses swapped, little passes the checks.
-    swapped = motion_depth(gray(target.rgb), images, CAMERA.matrix(), poses[::-1], OPTIONS)
+    swapped = motion_proxy(target, sources, poses[::-1], OPTIONS)
     assert (swapped > 0).mean() < 0.25 * (proxy > 0).mean()
 
 
@@ -85,13 +92,24 @@ def test_depth_scales_with_the_baseline(stereo: list[SyntheticFrame]) -> None:
 def test_no_parallax_no_depth(drive: list[SyntheticFrame]) -> None:
     image = gray(drive[0].rgb)
     assert not stereo_depth(image, image, CAMERA.fx * BASELINE, OPTIONS).any()
-    assert not motion_depth(image, [image, image], CAMERA.matrix(), [np.eye(4), np.eye(4)], OPTIONS).any()
+    assert not motion_proxy(drive[0], [drive[0], drive[0]], [np.eye(4), np.eye(4)], OPTIONS).any()
+
+
+def test_only_matches_that_lead_back_are_consistent() -> None:
+    """A flow of 3 pixels to the right, and back everywhere but in one half of the image."""
+    forward, backward = np.zeros((2, 8, 40, 2), np.float32)
+    forward[..., 0], backward[..., 0] = 3.0, -3.0
+    backward[:, 20:, 0] = -5.0
+    flow = consistent_flow(forward, backward, OPTIONS)
+    known = np.isfinite(flow).all(axis=-1)
+    np.testing.assert_array_equal(known, np.broadcast_to(np.arange(40) < 17, (8, 40)))
+    np.testing.assert_array_equal(flow[known], forward[known])
 
 
 def test_one_source_is_not_enough(drive: list[SyntheticFrame]) -> None:
     target, source = drive[2], drive[3]
     pose = np.linalg.inv(source.T_world_camera) @ target.T_world_camera
-    assert not motion_depth(gray(target.rgb), [gray(source.rgb)], CAMERA.matrix(), [pose], OPTIONS).any()
+    assert not motion_proxy(target, [source], [pose], OPTIONS).any()
 
 
 @pytest.mark.parametrize(
@@ -113,10 +131,8 @@ def test_stricter_checks_keep_fewer_pixels(stereo: list[SyntheticFrame], stricte
 def test_stricter_checks_keep_fewer_pixels_of_motion(drive: list[SyntheticFrame], stricter: dict[str, float]) -> None:
     target, sources = drive[2], [drive[1], drive[3]]
     poses = [np.linalg.inv(source.T_world_camera) @ target.T_world_camera for source in sources]
-    images = [gray(source.rgb) for source in sources]
     counts = [
-        (motion_depth(gray(target.rgb), images, CAMERA.matrix(), poses, options) > 0).sum()
-        for options in (OPTIONS, replace(OPTIONS, **stricter))
+        (motion_proxy(target, sources, poses, options) > 0).sum() for options in (OPTIONS, replace(OPTIONS, **stricter))
     ]
     assert counts[1] < 0.9 * counts[0]
 

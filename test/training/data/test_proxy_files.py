@@ -11,7 +11,7 @@ import pytest
 
 from depth_node.camera import PinholeCamera
 from training.data.depth_files import DepthPng
-from training.data.proxy import ProxyOptions, motion_depth, stereo_depth
+from training.data.proxy import ProxyOptions, consistent_flow, motion_depth, optical_flow, stereo_depth
 from training.data.proxy_files import proxy_file, with_proxy_depth, write_proxy_depth
 from training.data.records import FrameRecord, StereoView, translation
 from training.data.synthetic import DriveOptions, read_synthetic, write_street_drive
@@ -40,8 +40,9 @@ def test_posed_video_is_triangulated_with_its_neighbours(records: list[FrameReco
     assert target.intrinsics is not None
     K = PinholeCamera.from_normalized(target.intrinsics, 160, 64).matrix()
     poses = [np.linalg.inv(s.pose) @ target.pose for s in sources if s.pose is not None and target.pose is not None]
-    images = [read_gray(s.image) for s in sources]
-    expected = motion_depth(read_gray(target.image), images, K, poses, OPTIONS)
+    here, there = read_gray(target.image), [read_gray(s.image) for s in sources]
+    matches = [consistent_flow(optical_flow(here, g), optical_flow(g, here), OPTIONS) for g in there]
+    expected = motion_depth(matches, K, poses, OPTIONS)
     got = DepthPng(tmp_path / "street" / "0000000002.png").read()
     np.testing.assert_allclose(got, expected, atol=0.5 / 256 + 1e-5)
     assert (got > 0).mean() > 0.1

@@ -129,7 +129,7 @@ def test_every_option_belongs_to_some_kind() -> None:
 @pytest.mark.parametrize(
     ("kind", "option", "message"),
     [
-        ("kitti_2015", {"cameras": ["image_02"]}, "kind kitti_2015 has no cameras; it has select"),
+        ("kitti_2015", {"split_file": Path("s")}, "kind kitti_2015 has no split_file; it has select, cameras"),
         ("folder", {"select": ["a"], "freiburg": 2}, "kind folder has no freiburg, select; it has camera_file"),
         ("synthetic", {"depth_path": Path("d")}, "kind synthetic has no depth_path"),
         ("kitti_odometry", {"depth_path": Path("d")}, "kind kitti_odometry has no depth_path"),
