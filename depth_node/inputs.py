@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -17,6 +17,7 @@ from depth_node.frames import stamp_ns
 from depth_node.input_stream import StampMonitor
 
 COMPRESSED = "/compressed"
+NOBODY = "nobody publishes"
 MOST_ARRIVALS = 1000  # that wait to be judged: more than come in a period of diagnostics, unless that is set very long
 
 
@@ -80,14 +81,10 @@ class Inputs:
 
     def silence(self) -> str:
         """Why no images come in, which most often is a topic's name or type."""
-        topic, expected = self.image_topic, f"sensor_msgs/msg/{self._image_type.__name__}"
-        types = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(topic)}
-        if not types:
-            return f"nobody publishes {topic}{self._other_topics(expected)}"
-        if expected not in types:
-            found = " and ".join(sorted(types))
-            return f"{topic} is of type {found}, not {expected}: choose another topic, or image_transport"
-        return f"no images come in on {topic}"
+        fault = publisher_fault(self._node, self._subscriptions[1], "choose another topic, or image_transport")
+        if fault.startswith(NOBODY):
+            return fault + self._other_topics(f"sensor_msgs/msg/{self._image_type.__name__}")
+        return fault or f"no images come in on {self.image_topic}"
 
     def _other_topics(self, expected: str) -> str:
         own = self._node.get_fully_qualified_name()
@@ -123,6 +120,30 @@ class Inputs:
         if number is None or before is None or self._publisher_count != 1:
             return None
         return max(0, number - before - 1)
+
+
+def publisher_fault(node: Node, subscription: Subscription, remedy: str) -> str:
+    """Why a subscription hears nothing from those who publish its topic; empty where nothing is wrong with them.
+
+    remedy: for a topic of another type.
+    """
+    topic, expected = subscription.topic_name, type_name(subscription.msg_type)
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        return f"{NOBODY} {topic}"
+    types = {publisher.topic_type for publisher in publishers}
+    if expected not in types:
+        return f"{topic} is of type {' and '.join(sorted(types))}, not {expected}: {remedy}"
+    matches = [qos_check_compatible(publisher.qos_profile, subscription.qos_profile) for publisher in publishers]
+    if all(compatibility == QoSCompatibility.ERROR for compatibility, _ in matches):
+        reason = matches[0][1].removeprefix("ERROR: ").rstrip("; ")
+        return f"the QoS of {topic} does not fit its publisher's, see qos_overrides: {reason}"
+    return ""
+
+
+def type_name(message_type: Any) -> str:
+    """As ROS writes it: `sensor_msgs/msg/Image`."""
+    return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
 
 
 def image_topic(resolved: str, image_transport: str) -> str:

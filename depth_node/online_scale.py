@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 
 from depth_node.errors import OdometryError
 from depth_node.frames import NetworkView, stamp_ns
+from depth_node.inputs import publisher_fault
 from depth_node.parameters import Settings
 from depth_node.scale import ScaleEstimate, VisualOdometryScale
 from depth_node.scale.odometry_buffer import OdometryBuffer
@@ -117,14 +118,8 @@ class OnlineScale:
             return f"no odometry on {self._subscription.topic_name} for {seconds:.0f} s" if seconds > SILENT_S else ""
         if self._settings.scale_mode != "odometry":
             return ""
-        topic, expected = self._subscription.topic_name, self._settings.scale_odometry_type
-        types = {info.topic_type.replace("/msg/", "/") for info in self._node.get_publishers_info_by_topic(topic)}
-        if not types:
-            return f"nobody publishes odometry on {topic}"
-        if expected not in types:
-            found = " and ".join(sorted(types))
-            return f"odometry on {topic} is of type {found}, not {expected}: set scale.odometry_type"
-        return f"no odometry comes in on {topic}"
+        fault = publisher_fault(self._node, self._subscription, "set scale.odometry_type")
+        return fault or f"no odometry comes in on {self._subscription.topic_name}"
 
     # In the depth worker
 

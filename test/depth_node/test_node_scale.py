@@ -146,9 +146,9 @@ def test_up_to_scale_until_the_wheels_have_said_enough(start: Callable[..., Any]
 def test_what_is_wrong_with_the_topic(start: Callable[..., Any], wall_model: Path) -> None:
     with start(model=wall_model, **{**QUIET, "scale.mode": "odometry"}) as (_, client):
         client.wait_until_active()
-        client.wait(lambda: client.diagnostics and "nobody publishes odometry on" in client.diagnostics[-1].message)
+        client.wait(lambda: client.diagnostics and "nobody publishes /node" in client.diagnostics[-1].message)
         Drive(client, TwistStamped)
-        found = "is of type geometry_msgs/TwistStamped, not nav_msgs/Odometry: set scale.odometry_type"
+        found = "is of type geometry_msgs/msg/TwistStamped, not nav_msgs/msg/Odometry: set scale.odometry_type"
         client.wait(lambda: found in client.diagnostics[-1].message)
         assert not client.set_parameter("scale.odometry_type", "geometry_msgs/TwistStamped").successful
 

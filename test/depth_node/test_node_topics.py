@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from node_harness import HEIGHT, OUTPUTS, PRIOR, WIDTH, Client, NodeProcess, expected_depth, grey_image
+from node_harness import BEST_EFFORT, HEIGHT, OUTPUTS, PRIOR, WIDTH, Client, NodeProcess, expected_depth, grey_image
 
 pytestmark = pytest.mark.usefixtures("private_ros_domain")
 
@@ -129,6 +129,18 @@ def test_silence_is_explained(start: Callable[..., Any]) -> None:
         client.wait(lambda: said in process.log)
         client.spin(2.0)
         assert process.log.count(said) == 1
+
+
+def test_a_quality_of_service_that_does_not_fit_is_said(start: Callable[..., Any]) -> None:
+    """The subscription asks for a reliability that the camera's driver does not offer."""
+    name = "qos_overrides./image.subscription.reliability"
+    with start("-r", "image:=/image", "-p", f"{name}:=reliable", image_topic="/image", image_qos=BEST_EFFORT) as (
+        process,
+        client,
+    ):
+        said = "the QoS of /image does not fit its publisher's, see qos_overrides: Best effort publisher and reliable subscription"
+        client.wait(lambda: client.diagnostics and said in client.diagnostics[-1].message)
+        client.wait(lambda: said in process.log)
 
 
 def test_a_camera_that_falls_silent_is_said_each_time(start: Callable[..., Any]) -> None:
