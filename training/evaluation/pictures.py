@@ -62,6 +62,15 @@ def chosen_rows(rows: Sequence[FrameRow], count: int) -> list[tuple[str, FrameRo
 
 def frame_panels(rgb: Picture, frame: ScoredFrame, caption: str) -> list[list[Picture]]:
     """Two rows of panels: the caption over all columns, and image, prediction, truth, error."""
+    prediction, truth, error = truth_panels(frame)
+    image = np.asarray(cv2.resize(rgb, prediction.shape[1::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    panels = [image, prediction, truth, error]
+    width = len(panels) * PANEL_WIDTH + (len(panels) - 1) * MARGIN
+    return [[label_panel(caption, width)], panels]
+
+
+def truth_panels(frame: ScoredFrame) -> tuple[Picture, Picture, Picture]:
+    """Prediction, truth and error, each PANEL_WIDTH wide, in the colours of `write_contact_sheet`."""
     height = round(PANEL_WIDTH * frame.truth.shape[0] / frame.truth.shape[1])
     size = (PANEL_WIDTH, height)
     known = frame.truth > 0
@@ -70,15 +79,12 @@ def frame_panels(rgb: Picture, frame: ScoredFrame, caption: str) -> list[list[Pi
     error = np.zeros(frame.truth.shape)
     error[frame.scored] = np.abs(frame.prediction - frame.truth)[frame.scored] / frame.truth[frame.scored]
     radius = max(1, round(frame.truth.shape[1] / PANEL_WIDTH))
-    inverse_prediction = np.nan_to_num(1.0 / frame.prediction)
-    panels = [
-        cv2.resize(rgb, size, interpolation=cv2.INTER_AREA),
-        cv2.resize(_colored(inverse_prediction / nearest, cv2.COLORMAP_MAGMA), size, interpolation=cv2.INTER_AREA),
+    colored = _colored(np.nan_to_num(1.0 / frame.prediction) / nearest, cv2.COLORMAP_MAGMA)
+    return (
+        np.asarray(cv2.resize(colored, size, interpolation=cv2.INTER_AREA), np.uint8),
         _sparse_panel(inverse_truth / nearest, known, cv2.COLORMAP_MAGMA, radius, size),
         _sparse_panel(error / LARGEST_ERROR, frame.scored, cv2.COLORMAP_HOT, radius, size),
-    ]
-    width = len(panels) * PANEL_WIDTH + (len(panels) - 1) * MARGIN
-    return [[label_panel(caption, width)], [np.asarray(panel, np.uint8) for panel in panels]]
+    )
 
 
 def label_panel(text: str, width: int) -> Picture:
