@@ -16,7 +16,7 @@ from training.errors import CheckpointError, RecipeError
 from training.networks.depth import Decoder, DepthNetwork
 from training.networks.unet import DECODER_CHANNELS, DecoderChannels
 
-CARD = "depth_network_card"
+CARD, POSE_CARD = "depth_network_card", "pose_network_card"  # a checkpoint has one of them, or both
 PREFIX = "depth_network."
 
 
@@ -69,18 +69,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"no checkpoint at {path}") from error
     except Exception as error:  # torch raises many types for damaged or foreign files
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict) or CARD not in checkpoint:
+    if not isinstance(checkpoint, dict) or not {CARD, POSE_CARD} & checkpoint.keys():
         raise CheckpointError(f"{path} has no {CARD}: it was not written by `python -m training train`")
     return checkpoint
 
 
 def load_depth_network(path: Path) -> TrainedDepth:
-    """The depth network of a checkpoint of any task.
+    """The depth network of a checkpoint of a task that trains one.
 
     Raises:
-        CheckpointError: as `read_checkpoint`, or the card and the weights do not describe one network.
+        CheckpointError: as `read_checkpoint`, or it has none, or the card and the weights do not describe one network.
     """
     checkpoint = read_checkpoint(path)
+    if CARD not in checkpoint:
+        raise CheckpointError(
+            f"{path} has no depth network: expected a checkpoint of another task than SupervisedMotion"
+        )
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     try:
         card = DepthNetworkCard(**{**checkpoint[CARD], "prior": tuple(checkpoint[CARD]["prior"])})

@@ -32,14 +32,16 @@ from training.command_line import Parser
 from training.data.module import DepthData, has_depth
 from training.errors import CheckpointError
 from training.failures import explained_failures
+from training.pose_checkpoints import initialize_pose_network
 from training.synchronized_batch_norm import SynchronizedBatchNorm
+from training.tasks.motion import SupervisedMotion
 from training.tasks.self_supervised import SelfSupervisedDepth
 from training.tasks.supervised import SupervisedDepth
 
-TASKS = (SelfSupervisedDepth, SupervisedDepth)
+TASKS = (SelfSupervisedDepth, SupervisedDepth, SupervisedMotion)
 
 PROG = "python -m training train"
-DESCRIPTION = f"""Train a depth network by a recipe.
+DESCRIPTION = f"""Train a network by a recipe.
 
   {PROG} --config config/training/monodepth2_resnet18.yaml --data.root kitti_raw/
   {PROG} --config RECIPE --trainer.max_epochs 5 --data.batch_size 4
@@ -73,7 +75,10 @@ class TrainingCLI(LightningCLI):
             "--resume", type=Path | None, default=None, help="Checkpoint to go on from, with its optimiser."
         )
         parser.add_argument(
-            "--weights", type=Path | None, default=None, help="Checkpoint to take the depth network from, to fine-tune."
+            "--weights",
+            type=Path | None,
+            default=None,
+            help="Checkpoint to take the network from, to fine-tune: depth, or motion.",
         )
         parser.add_argument("--name", type=str, default="depth", help="Name of the run: its folder below --runs.")
         parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs.")
@@ -149,6 +154,8 @@ def monitored_value(data: DepthData) -> str | None:
     """What the best checkpoint is chosen by: an error on the first validation source; None without validation."""
     if not data.validation_records:
         return None
+    if data.validate == "motion":
+        return "val/motion"
     return "val/abs_rel" if has_depth(data.validation_records[0]) else "val/photometric"
 
 
@@ -175,10 +182,17 @@ def main(arguments: Sequence[str]) -> int:
         args=list(arguments),
     )
     if cli.config.weights is not None:
-        initialize_depth_network(cli.model.depth_network, cli.config.weights)
+        _initialize(cli.model, cli.config.weights)
     with explained_failures():
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume, weights_only=True)
     return 0
+
+
+def _initialize(task: L.LightningModule, weights: Path) -> None:
+    if isinstance(task, SupervisedMotion):
+        initialize_pose_network(task.pose_network, task.learned_intrinsics, weights)
+    else:
+        initialize_depth_network(task.depth_network, weights)  # type: ignore[arg-type]
 
 
 def _say_things_once() -> None:

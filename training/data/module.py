@@ -45,6 +45,8 @@ class DepthData(L.LightningDataModule):
         root: folder that the sources' paths start from. Without `train`, all KITTI raw drives in it are trained on.
         train: where training frames come from.
         validation: where validation frames come from; empty for none.
+        validate: what validation frames bring: depth where it is measured, else neighbours; or, to validate motion,
+            neighbours and their recorded poses in any case.
         width: width of the network's input in pixels, at least 64, and a multiple of 32 unless the network says else.
         height: height of the network's input in pixels; as width.
         batch_size: samples per step and device.
@@ -74,6 +76,7 @@ class DepthData(L.LightningDataModule):
         root: Path,
         train: list[Source] | None = None,
         validation: list[Source] | None = None,
+        validate: Literal["depth", "motion"] = "depth",
         width: int = 640,
         height: int = 192,
         batch_size: int = 12,
@@ -104,7 +107,7 @@ class DepthData(L.LightningDataModule):
         self.root = Path(root)
         self.shards = shards
         self.train_sources = [] if shards is not None else train or [Source("kitti_raw")]
-        self.validation_sources = validation or []
+        self.validation_sources, self.validate = validation or [], validate
         self.width, self.height = width, height
         self.batch_size, self.workers = batch_size, workers
         self.source_offsets = [-1, 1] if source_offsets is None else source_offsets
@@ -263,10 +266,17 @@ class DepthData(L.LightningDataModule):
         return Position(0 if overfit else self.trainer.current_epoch, batches.current.ready)
 
     def _validation_frames(self, records: list[FrameRecord]) -> FrameDataset:
-        measured = has_depth(records)
-        offsets = () if measured else self.source_offsets
-        in_ram = self.cache == "ram"
-        return FrameDataset(records, self.width, self.height, source_offsets=offsets, depth=measured, cache=in_ram)
+        motion = self.validate == "motion"
+        measured = has_depth(records) and not motion
+        return FrameDataset(
+            records,
+            self.width,
+            self.height,
+            source_offsets=() if measured else self.source_offsets,
+            depth=measured,
+            known_poses=motion,
+            cache=self.cache == "ram",
+        )
 
     def _on_device(self, frames: FrameDataset) -> Dataset[Sample]:
         """The same samples, in the device's memory where that is asked for."""

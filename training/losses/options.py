@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,6 +101,27 @@ class SelfSupervisedLosses:
 
 
 @dataclass(frozen=True)
+class MotionLosses:
+    """Weights of what compares predicted with known motion and intrinsics; 0 leaves a term out.
+
+    Args:
+        rotation: error in radians.
+        translation: error relative to the distance travelled.
+        intrinsics: errors of log(fx/W) and log(fy/H), and of the principal point in image sizes.
+
+    Raises:
+        DataError: a weight is negative, or all are 0.
+    """
+
+    rotation: float = 20.0
+    translation: float = 1.0
+    intrinsics: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weights(vars(self))
+
+
+@dataclass(frozen=True)
 class SupervisedLosses:
     """Weights of what compares predicted with known depth; 0 leaves a term out.
 
@@ -126,6 +148,9 @@ class SupervisedLosses:
     inverse_dissimilarity: float = 0.0
 
     def __post_init__(self) -> None:
-        weights = vars(self)
-        if min(weights.values()) < 0 or not any(weights.values()):
-            raise DataError(f"weights of the losses are {weights}; expected 0 or more each, and one above 0")
+        _check_weights(vars(self))
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+    if min(weights.values()) < 0 or not any(weights.values()):
+        raise DataError(f"weights of the losses are {weights}; expected 0 or more each, and one above 0")

@@ -38,18 +38,22 @@ class LearnedIntrinsics:
         focal: fx/W to start from, in whole images; 0.8 is a view 64 degrees wide.
         square_pixels: fx W = fy H: one focal length for both axes.
         fixed_center: the principal point is the middle of the whole image, and not learned.
+        any_aspect: fy/H is told from the images alone, as fx/W is (per pair only): for cameras of all aspects, whose
+            images are resized to one. Otherwise it starts from the aspect of the image as it was stored.
         cameras: number of cameras (per camera only): entries of data.train.
         learning_rate_factor: learning rate of the vectors relative to the networks' (per camera only): they are a few
             numbers that may have to go far.
 
     Raises:
-        RecipeError: a number that is not above 0, or several cameras with one K per pair.
+        RecipeError: a number that is not above 0, several cameras with one K per pair, or any_aspect with what needs
+            the aspect.
     """
 
     per: Literal["pair", "camera"] = "pair"
     focal: float = 0.8
     square_pixels: bool = False
     fixed_center: bool = False
+    any_aspect: bool = False
     cameras: int = 1
     learning_rate_factor: float = 50.0
 
@@ -59,6 +63,10 @@ class LearnedIntrinsics:
                 raise RecipeError(f"intrinsics.{name} is {getattr(self, name)}: expected a number above 0")
         if self.per == "pair" and self.cameras != 1:
             raise RecipeError("intrinsics.cameras is for intrinsics.per: camera; a head tells cameras apart by itself")
+        if self.any_aspect and (self.square_pixels or self.per == "camera"):
+            raise RecipeError(
+                "intrinsics.any_aspect is for a head (per: pair) without square_pixels, which need the aspect"
+            )
 
 
 class _Learned(nn.Module):
@@ -131,7 +139,8 @@ class IntrinsicsHead(_Learned):
         with full_precision(bottleneck.device):
             features = bottleneck.float().mean((1, -2, -1))
             focal = nn.functional.softplus(self.focal(features)).expand(-1, 2)
-            focal = torch.stack([focal[:, 0], focal[:, 1] * framing.square_focal_ratio], dim=-1)
+            if not self.options.any_aspect:
+                focal = torch.stack([focal[:, 0], focal[:, 1] * framing.square_focal_ratio], dim=-1)
             center = 0.5 * framing.scale + framing.shift if self.center is None else self.center(features) + 0.5
             intrinsics = torch.cat([focal, center], dim=-1)
         if self.training:
