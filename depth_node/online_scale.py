@@ -6,12 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import cv2
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Point, Quaternion, TwistStamped, TwistWithCovarianceStamped, Vector3
-from nav_msgs.msg import Odometry
-from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -19,18 +14,16 @@ from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 
 from depth_node.errors import OdometryError
-from depth_node.frames import NetworkView, stamp_ns
+from depth_node.frames import NetworkView
 from depth_node.inputs import publisher_fault
 from depth_node.parameters import Settings
 from depth_node.scale import ScaleEstimate, VisualOdometryScale
-from depth_node.scale.odometry_buffer import OdometryBuffer
 
 QUEUE = 5
 ODOMETRY_QUEUE = 50  # a second of wheel odometry
 TOPIC = "odom"
 MODES_WITH_ODOMETRY = ("odometry", "auto")
 SILENT_S = 2.0  # wheels and filters say something several times a second, also while standing still
-FARTHEST = 1e9  # metres and metres per second
 
 
 class OnlineScale:
@@ -90,8 +83,11 @@ class OnlineScale:
             self._subscription, self._received = None, None
             self._source.odometry.clear()
         if is_wanted:
+            # On demand: most nodes need no odometry, and its messages are slow to import.
+            from depth_node.odometry_messages import MESSAGE_TYPES
+
             self._subscription = self._node.create_subscription(
-                _MESSAGE_TYPES[settings.scale_odometry_type],
+                MESSAGE_TYPES[settings.scale_odometry_type],
                 TOPIC,
                 self._receive,
                 QoSProfile(depth=ODOMETRY_QUEUE, reliability=ReliabilityPolicy.BEST_EFFORT),
@@ -99,6 +95,8 @@ class OnlineScale:
             )
 
     def _receive(self, message: Any) -> None:
+        from depth_node.odometry_messages import add_odometry
+
         try:
             add_odometry(self._source.odometry, message)
         except OdometryError as error:
@@ -177,48 +175,3 @@ def scale_status(estimate: ScaleEstimate, name: str) -> DiagnosticStatus:
         message=message,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
-
-
-def add_odometry(buffer: OdometryBuffer, message: Odometry | TwistStamped | TwistWithCovarianceStamped) -> None:
-    """Poses of nav_msgs/Odometry, velocities of the others, into a buffer.
-
-    Raises:
-        OdometryError: a number is NaN, infinite or beyond everything; summed up, it would stay for ever.
-    """
-    stamp = stamp_ns(message)
-    if isinstance(message, Odometry):
-        pose = message.pose.pose
-        position = _vector(pose.position)
-        _expect_finite("pose", *position, pose.orientation.w, *_vector(pose.orientation))
-        buffer.add_pose(stamp, position, rotation_matrix(pose.orientation))
-        return
-    twist = message.twist.twist if isinstance(message, TwistWithCovarianceStamped) else message.twist
-    linear, angular = _vector(twist.linear), _vector(twist.angular)
-    _expect_finite("twist", *linear, *angular)
-    buffer.add_velocity(stamp, linear, angular)
-
-
-def _expect_finite(name: str, *values: float) -> None:
-    if not all(abs(value) < FARTHEST for value in values):  # NaN compares false
-        numbers = ", ".join(f"{value:g}" for value in values)
-        raise OdometryError(f"odometry with a {name} of ({numbers}) is left out; expected finite numbers, in metres")
-
-
-def rotation_matrix(quaternion: Quaternion) -> NDArray[np.float64]:
-    """Rotation [3, 3] of a geometry_msgs/Quaternion; of one that is all zeros, as of who has no heading, none."""
-    axis = _vector(quaternion)
-    sine = float(np.linalg.norm(axis))
-    angle = 2 * np.arctan2(sine, quaternion.w)
-    rotation, _ = cv2.Rodrigues(axis * (angle / sine if sine > 0 else 0.0))
-    return np.asarray(rotation, np.float64)
-
-
-def _vector(vector: Vector3 | Point | Quaternion) -> NDArray[np.float64]:
-    return np.array([vector.x, vector.y, vector.z])
-
-
-_MESSAGE_TYPES: dict[str, type] = {
-    "nav_msgs/Odometry": Odometry,
-    "geometry_msgs/TwistStamped": TwistStamped,
-    "geometry_msgs/TwistWithCovarianceStamped": TwistWithCovarianceStamped,
-}

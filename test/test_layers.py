@@ -32,6 +32,7 @@ MAY_IMPORT_ROS = {
     "frame_handler.py",
     "online_intrinsics.py",
     "online_scale.py",
+    "odometry_messages.py",
     "outputs.py",
     "ros_parameters.py",
     "clouds.py",
