@@ -21,7 +21,8 @@ VIEW_FRAME = "depth_view"
 # Arguments that set a parameter; an empty one leaves it to params_file.
 PARAMETERS = {
     "image_transport": ("raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage", IMAGE_TRANSPORTS),
-    "model": ("path of a model file, or name of a shipped model", None),
+    "model": ("path of a model file, or name of a shipped model: python -m depth_node models", None),
+    "motion_model": ("the same of a motion model, which helps to learn the intrinsics", None),
     "backend": ("inference library", ("auto", *BACKENDS)),
     "precision": ("arithmetic of the inference", PRECISIONS),
     "scan": ("publish a LaserScan, for 2D navigation", BOOLEANS),
@@ -29,7 +30,7 @@ PARAMETERS = {
 }
 AS_IN_FILE = "empty: as in params_file"
 # Of arguments that have not the parameter's own name.
-PARAMETER_NAMES = {"scan": "scan.enabled"}
+PARAMETER_NAMES = {"motion_model": "intrinsics.motion_model", "scan": "scan.enabled"}
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -35,6 +35,7 @@ DEPTH_ARGUMENTS = {
     "odom",
     "image_transport",
     "model",
+    "motion_model",
     "backend",
     "precision",
     "autostart",

@@ -132,7 +132,8 @@ def _scores(scored: Mapping[str, Mapping[str, Any]]) -> str:
             rows.append([data, "one constant map", "median", str(entry["median"]["frames"]), *constant])
     rules = {data: entry["protocol"] for data, entry in next(iter(scored.values()))["data"].items()}
     protocols = "; ".join(f"{data}: {rule.rpartition(', ')[0]}" for data, rule in rules.items())
-    note = f"By the node's own pipeline on OpenVINO or what else is there. {protocols}."
+    computed = ", ".join(numbers["predictor"] for numbers in scored.values())
+    note = f"By the node's own pipeline: {computed}. {protocols}."
     return f"{table(['data', 'model', 'scaling', 'frames', *METRIC_NAMES], rows)}\n\n{note}"
 
 
