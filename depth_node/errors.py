@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class DepthNodeError(Exception):
     """Base of every error that a user can cause and mend."""
@@ -13,6 +15,14 @@ class ModelFileError(DepthNodeError):
 
 class BackendError(DepthNodeError):
     """An inference backend is not installed, has no device, or cannot run the model."""
+
+
+class InferenceTimeoutError(BackendError):
+    """An inference was given up, since it took too long. `is_over` tells whether it has come back by now."""
+
+    def __init__(self, message: str, is_over: Callable[[], bool]) -> None:
+        super().__init__(message)
+        self.is_over = is_over
 
 
 class CameraError(DepthNodeError):

@@ -48,4 +48,4 @@ def load_motion_observer(settings: Settings) -> MotionObserver | None:
 
 def _backend_options(settings: Settings, threads: int) -> BackendOptions:
     tensorrt = TensorRtOptions(workspace_mib=settings.tensorrt_workspace, cuda_graph=settings.tensorrt_cuda_graph)
-    return BackendOptions(settings.backend, settings.precision, threads, tensorrt)
+    return BackendOptions(settings.backend, settings.precision, threads, tensorrt, settings.inference_timeout)

@@ -128,6 +128,14 @@ class Settings:
         minimum=0,
         maximum=1024,
     )
+    inference_timeout: float = _row(
+        5.0,
+        "An inference that takes longer is given up, since the device hangs: another session takes over, or another "
+        "backend (backend_fallback). 0 waits for ever.",
+        changes=UNCONFIGURED,
+        unit="s",
+        minimum=0.0,
+    )
     image_transport: str = _row(
         "raw",
         "What comes on the topic image: raw is sensor_msgs/Image, compressed is sensor_msgs/CompressedImage.",

@@ -16,6 +16,7 @@ from depth_node.backends.interface import Backend, MotionBackend, MotionPredicti
 from depth_node.backends.models import DepthModel, MotionModel, black_inputs
 from depth_node.backends.supervision import SupervisedSession, SupervisedState
 from depth_node.backends.tensorrt.options import ENGINE_PRECISIONS, TensorRtOptions
+from depth_node.backends.watchdog import WatchedSession
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile, MotionModelFile
 
@@ -61,6 +62,7 @@ class BackendOptions:
     precision: `auto` for the device's own choice (float16 with TensorRT), or one of `PRECISIONS`; where `auto` chooses
         a backend that lacks it, that one takes its own.
     threads: CPU threads; 0 leaves the number to the library.
+    timeout_s: seconds after which an inference is given up; 0 waits for ever.
 
     Raises:
         BackendError: a name is unknown, or a backend has no such precision.
@@ -70,6 +72,7 @@ class BackendOptions:
     precision: str = "auto"
     threads: int = 0
     tensorrt: TensorRtOptions = TensorRtOptions()
+    timeout_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -222,6 +225,8 @@ def _open(name: str, model: ModelFile | MotionModelFile, options: BackendOptions
         _LOGGER.info("%s has no precision '%s', and takes its own", name, precision)
         precision = "auto"
     session = _load(name, model, precision, options, progress)
+    if options.timeout_s:
+        session = WatchedSession(session, options.timeout_s)
     try:
         session.run(black_inputs(model))
     except BackendError:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from depth_node.backends.engine_cache import Progress
 from depth_node.backends.interface import Session, one_line
+from depth_node.backends.watchdog import HangingInferences
 from depth_node.errors import BackendError, DepthNodeError
 
 # Seconds from a failure to the next attempt; the last one repeats. The first attempt is made at once, since what failed
@@ -26,6 +27,9 @@ RETRY_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 # A session that ran for so long was well: its failure begins with the first delay.
 STABLE_S = 60.0
 LOG_PERIOD_S = 10.0
+# Each inference that never comes back keeps a thread and the memory of its session.
+MOST_HANGING = 3
+_HANGING_PERIOD_S = 1.0
 _CLOSE_PATIENCE_S = 5.0
 
 _LOGGER = logging.getLogger(__name__)
@@ -81,6 +85,7 @@ class SupervisedSession:
         self._other: Session | None = None
         self._fault, self._notice = "", f"{name} is loading"
         self._lost: list[Session] = []
+        self._hanging = HangingInferences()
         self._first_fault: str | None = None  # None as long as it is not known whether the session can be opened
         self._is_closed = self._was_open = False
         self._failures = 0
@@ -149,15 +154,16 @@ class SupervisedSession:
             try:
                 return serving.run(inputs)
             except BackendError as error:
-                self._lose(serving, str(error))
+                self._lose(serving, error)
                 raise
 
-    def _lose(self, session: Session, reason: str) -> None:
+    def _lose(self, session: Session, error: BackendError) -> None:
         """It failed in mid-run; nobody runs it any more, and the supervisor closes it."""
         with self._changed:
             self._failures += 1
+            self._hanging.note(error)
             if session is self._session:
-                self._session, self._fault = None, f"{self._wanted} failed ({reason}) and is being started again"
+                self._session, self._fault = None, f"{self._wanted} failed ({error}) and is being started again"
             elif session is self._other:
                 self._other = None
             else:
@@ -188,9 +194,11 @@ class SupervisedSession:
                 else:
                     attempt = max(attempt, 1)
                 delay = self._delays[min(attempt, len(self._delays) - 1)]
-                if delay and self._serves_meanwhile:
+                # A device that hangs may do so again while the session is opened.
+                if (delay or self._hanging.count()) and self._serves_meanwhile:
                     self._ensure_other()
                 self._sleep(delay)
+                self._wait_for_hanging()
                 attempt += 1
         except _ClosedError:
             return
@@ -202,6 +210,7 @@ class SupervisedSession:
         except _ClosedError:
             raise
         except Exception as error:  # whatever a library raises: without this thread, nobody would try again
+            self._hanging.note(error)
             return self._cannot_open(_sentence(error))
         with self._changed:
             self._raise_if_closed(session)
@@ -273,6 +282,15 @@ class SupervisedSession:
         with self._changed:
             lost, self._lost = self._lost, []
         _close(*lost)
+
+    def _wait_for_hanging(self) -> None:
+        """Until there are few enough inferences that were given up and have not come back."""
+        while (count := self._hanging.count()) >= MOST_HANGING:
+            with self._changed:
+                self._fault = (
+                    f"{self._wanted} hangs: {count} inferences have not come back; restart the node, or the device"
+                )
+            self._sleep(_HANGING_PERIOD_S)
 
     def _sleep(self, seconds: float) -> None:
         with self._changed:

@@ -89,6 +89,34 @@ def test_an_engine_is_built_and_a_device_lost_while_the_node_serves(gpu: Gpu, st
         assert process.stop()[0] == 0
 
 
+def test_an_inference_that_hangs_is_given_up_and_another_backend_serves(gpu: Gpu, start: Callable[..., Any]) -> None:
+    with start(inference_timeout=1.0) as (process, client):
+        client.subscribe("depth/image")
+        client.wait_until_active()
+        wait_for_backend(client, "tensorrt")
+        assert_depth_is_right(client)
+
+        gpu.set("hanging", True)
+        client.send(grey_image(client.header()))
+        status = wait_for_level(client, DiagnosticStatus.ERROR)
+        assert "tensorrt has not answered within 1 s (inference_timeout)" in status.message
+        wait_for_backend(client, "openvino")
+        assert_depth_is_right(client)
+        assert process.log.count("[ERROR] [") == 2  # that of the image, and that of the session
+
+        gpu.set("hanging", False)
+        wait_for_backend(client, "tensorrt")
+        assert_depth_is_right(client)
+
+        gpu.set("hanging", True)
+        client.send(grey_image(client.header()))
+        wait_for_level(client, DiagnosticStatus.ERROR)
+        code, seconds = process.stop()
+        assert code == 0
+        assert seconds < 8
+        assert "Traceback" not in process.log
+
+
 def test_without_fallback_there_is_no_depth_until_the_engine_is_built(gpu: Gpu, start: Callable[..., Any]) -> None:
     gpu.set("building", True)
     parameters = ("-p", "tensorrt.workspace:=128", "-p", "tensorrt.cuda_graph:=false")

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from depth_node.backends.engine_cache import Progress
-from depth_node.backends.supervision import SupervisedSession
+from depth_node.backends.supervision import MOST_HANGING, SupervisedSession
+from depth_node.backends.watchdog import WatchedSession
 from depth_node.errors import BackendError
 
 INPUTS = {"image": np.zeros((1, 2, 2, 3), np.uint8)}
@@ -181,6 +182,77 @@ def test_a_lost_device_is_replaced_and_comes_back(gpu: Library, cpu: Library) ->
         wait(lambda: session.name == "tensorrt")
         assert answer(session) == 101
         assert session.state.fault == ""
+
+
+class HangingLibrary(Library):
+    """Its sessions are watched; their inferences wait while `may_answer` is not set."""
+
+    def __init__(self, name: str, first: float) -> None:
+        super().__init__(name, first)
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def open(self, progress: Progress) -> Any:
+        session = super().open(progress)
+        answer_now = session.run
+
+        def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+            assert self.may_answer.wait(20)
+            return answer_now(inputs)
+
+        session.run = run  # type: ignore[method-assign]
+        return WatchedSession(session, 0.05)
+
+
+@pytest.fixture
+def hanging_gpu() -> Iterator[HangingLibrary]:
+    gpu = HangingLibrary("tensorrt", 100)
+    yield gpu
+    gpu.may_answer.set()
+
+
+def test_another_one_serves_before_a_device_that_hangs_is_asked_again(
+    hanging_gpu: HangingLibrary, cpu: Library
+) -> None:
+    gpu = hanging_gpu
+    with supervised(gpu, cpu) as session:
+        session.wait_until_decided()
+        assert answer(session) == 100
+        gpu.may_answer.clear()
+        gpu.gate.clear()  # and to open a session hangs, too
+        with pytest.raises(BackendError, match=r"tensorrt has not answered within 0.05 s"):
+            session.run(INPUTS)
+        wait(lambda: session.name == "openvino")
+        assert answer(session) == 200
+        assert session.state.failures == 1
+        assert "tensorrt has not answered within 0.05 s" in session.state.fault
+
+        gpu.may_answer.set()
+        gpu.gate.set()
+        wait(lambda: session.name == "tensorrt")
+        assert answer(session) == 101
+        assert session.state.fault == ""
+
+
+def test_alone_a_new_session_serves_but_not_more_and_more_of_them(hanging_gpu: HangingLibrary) -> None:
+    gpu = hanging_gpu
+    with supervised(gpu, None, retry_delays=(0.0,)) as session:
+        session.wait_until_decided()
+        gpu.may_answer.clear()
+        for number in range(MOST_HANGING):
+            wait(lambda: session.is_serving)
+            assert session.state.failures == number
+            with pytest.raises(BackendError, match="has not answered"):
+                session.run(INPUTS)
+        wait(lambda: session.state.fault.startswith(f"tensorrt hangs: {MOST_HANGING} inferences have not come back"))
+        assert not session.is_serving
+        assert len(gpu.sessions) == MOST_HANGING
+
+        gpu.may_answer.set()
+        wait(lambda: session.is_serving)
+        assert answer(session) == 100 + MOST_HANGING
+        assert session.state.fault == ""
+        wait(lambda: all(hung.is_closed for hung in gpu.sessions[:MOST_HANGING]))
 
 
 def test_attempts_are_made_with_growing_pauses(gpu: Library) -> None:

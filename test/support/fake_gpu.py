@@ -1,7 +1,7 @@
 """The stand-ins of fake_cuda.py for processes of their own: installed by a folder in PYTHONPATH, ruled by files.
 
-In the folder `GPU_FOLDER` of the environment: while `lost` exists, every call to the device fails; while `building`
-exists, an engine is being built.
+In the folder `GPU_FOLDER` of the environment: while `lost` exists, every call to the device fails; while `hanging`
+exists, inferences do not end; while `building` exists, an engine is being built.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Gpu:
         return [path.read_bytes() for path in self._folder.glob("cache/depth_node/tensorrt/*.engine")]
 
     def set(self, rule: str, holds: bool) -> None:
-        """`lost` or `building`."""
+        """`lost`, `hanging` or `building`."""
         if holds:
             (self._folder / rule).touch()
         else:
@@ -73,6 +73,11 @@ class _RuledCuda(FakeCuda):
     def cudaGraphLaunch(self, executable: int, stream: int) -> tuple[Any, ...]:
         (Path(os.environ[FOLDER]) / "launched").touch()
         return super().cudaGraphLaunch(executable, stream)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[Any, ...]:
+        while _holds("hanging"):
+            time.sleep(0.05)
+        return super().cudaEventSynchronize(event)
 
 
 class _RuledBuilder(FakeBuilder):
