@@ -98,6 +98,7 @@ def contract_table(model: ModelFile | MotionModelFile) -> Table:
     rows = {
         "kind": spec.kind,
         **(_motion_rows(model) if isinstance(model, MotionModelFile) else _depth_rows(model.spec)),
+        "arithmetic": "int8 where the graph has Q/DQ pairs" if model.is_quantized else "the backend's choice",
         "dataset": spec.dataset,
         "license": spec.license,
         "recipe": spec.recipe,

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from depth_node.backends import available_backends, create_backend
 from depth_node.backends.tensorrt.options import EngineOptions
 from depth_node.errors import BackendError
 from depth_node.model import ModelFile, read_model, write_model
@@ -25,6 +26,7 @@ from depth_node.precision.storage import (
     store_quantized_weights,
     store_weights_as_half,
 )
+from depth_node.tools import run
 
 LAYERS = ("block.1", "block.2", "reduce")
 IMAGE = np.random.default_rng(3).integers(0, 256, (1, 32, 64, 3), np.uint8)
@@ -110,7 +112,15 @@ def int8_model(quantized: onnx.ModelProto, model: ModelFile, tmp_path: Path) -> 
     return read_model(tmp_path / "int8.onnx")
 
 
-def test_a_file_says_that_it_is_int8(int8_model: ModelFile, model: ModelFile) -> None:
+def test_a_file_says_that_it_is_int8(
+    int8_model: ModelFile, model: ModelFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("inspect_model", [str(int8_model.path)]) == 0
+    assert "int8 where the graph has Q/DQ pairs" in capsys.readouterr().out
+    for name in available_backends():
+        backend = create_backend(int8_model, name)
+        assert backend.precision == "int8"
+        backend.close()
     assert int8_model.is_quantized
     assert not model.is_quantized
     assert auto_precisions(int8_model) == ("int8",)
