@@ -11,9 +11,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import camera_from_info, rectification_from_info
+from depth_node.compressed_images import rgb_from_compressed
 from depth_node.errors import CameraError, CameraSizeError, DepthNodeError, ImageError
 from depth_node.frames import DepthFrame, Frame, stamp_ns
-from depth_node.images import rgb_from_compressed, rgb_from_image
+from depth_node.images import rgb_from_image
 from depth_node.inputs import Inputs, is_rectified_topic
 from depth_node.online_intrinsics import OnlineIntrinsics
 from depth_node.online_scale import OnlineScale
@@ -67,6 +68,7 @@ class FrameHandler:
         self._is_rectified_topic = is_rectified_topic(inputs.image_topic)
         self._image_size: tuple[int, int] | None = None
         self._frame_id: str | None = None
+        self._other_frame_id: str | None = None
 
     def handle(self, image: ReceivedImage) -> None:
         """Publish what somebody wants of this image. Faults are counted, and logged once per kind."""
@@ -105,6 +107,7 @@ class FrameHandler:
         header = message.header
         height, width = rgb.shape[:2]
         self._check_stream(width, height, header.frame_id)
+        self._check_camera_info(header.frame_id)
         frame = Frame(stamp_ns(message), header.frame_id, rgb)
         self._pipeline.options = depth_options(settings)
         calibrated = self._calibrated_camera(width, height, settings.rectify)
@@ -147,10 +150,21 @@ class FrameHandler:
         if before is not None and before != size:
             sizes = f"{before[0]}x{before[1]} to {width}x{height}"
             self.report("resolution", f"the images changed from {sizes} pixels in mid-stream; going on with these")
-        if self._frame_id is not None and self._frame_id != frame_id:
-            frames = f"'{self._frame_id}' to '{frame_id}'"
-            self.report("frame_id", f"the images changed from frame {frames} in mid-stream; going on with these")
+        if frame_id != self._frame_id:
+            if not frame_id:
+                self.report("frame_id", "the images have no frame_id, and so have the results: TF cannot place them")
+            elif self._frame_id is not None:
+                frames = f"'{self._frame_id}' to '{frame_id}'"
+                self.report("frame_id", f"the images changed from frame {frames} in mid-stream; going on with these")
         self._image_size, self._frame_id = size, frame_id
+
+    def _check_camera_info(self, frame_id: str) -> None:
+        """Whether camera_info is of the images' own camera: a driver gives both of them its frame."""
+        other = self.camera_info.header.frame_id if self.camera_info is not None else ""
+        if other and other not in (frame_id, self._other_frame_id):
+            cameras = f"camera_info is of frame '{other}', but the images are of '{frame_id}'"
+            self.report("camera_info_frame", f"{cameras}; if these are two cameras, remap camera_info")
+            self._other_frame_id = other
 
 
 def depth_options(settings: Settings) -> DepthOptions:

@@ -183,7 +183,8 @@ class DepthNode(LifecycleNode):
             inputs,
         )
         self._scale.listen(True)
-        watch = WorkWatch(self, inputs, self._outputs, self._scale, self._statistics)
+        logger = self.get_logger()
+        watch = WorkWatch(inputs, self._outputs, self._scale, self._statistics, logger.warning, logger.info)
         self._active = _Active(inputs, handler, LatestWorker(handler.handle, name="depth"), views, watch)
 
     def _stop_work(self, reason: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from rclpy.node import Node
-
 from depth_node.backends import SupervisedSession
 from depth_node.diagnostics import NodeStatus
 from depth_node.input_stream import HEAVY_LOSS
@@ -20,6 +18,8 @@ from depth_node.statistics import Statistics
 # Periods of diagnostics. One that was killed is in the graph of ROS for another 20 s, beside the one that follows it.
 SILENCE_PERIODS, RIVAL_PERIODS = 5, 30
 
+Say = Callable[[str], object]
+
 
 class LastingFault:
     """A fault that may be over at once: said when it has lasted, each time that it comes, and when it ends.
@@ -27,7 +27,7 @@ class LastingFault:
     sentence: of the fault, once it has lasted; empty as long as it has not, and if there is none.
     """
 
-    def __init__(self, periods: int, say: Callable[[str], object], say_end: Callable[[], object]) -> None:
+    def __init__(self, periods: int, say: Say, say_end: Callable[[], object]) -> None:
         self.sentence = ""
         self._periods = periods
         self._say, self._say_end = say, say_end
@@ -60,15 +60,13 @@ class WorkWatch:
     """What is wrong around an active node, to be looked at once in a period of diagnostics; logged where it lasts."""
 
     def __init__(
-        self, node: Node, inputs: Inputs, outputs: Outputs, scale: OnlineScale, statistics: Statistics
+        self, inputs: Inputs, outputs: Outputs, scale: OnlineScale, statistics: Statistics, warn: Say, inform: Say
     ) -> None:
+        """warn, inform: log a sentence at that level."""
         self._inputs, self._outputs, self._scale, self._statistics = inputs, outputs, scale, statistics
-        logger = node.get_logger()
-        self._silence = LastingFault(
-            SILENCE_PERIODS, logger.warning, lambda: logger.info(f"images come in on {inputs.image_topic}")
-        )
-        self._odometry_silence = LastingFault(SILENCE_PERIODS, logger.warning, lambda: logger.info("odometry comes in"))
-        self._rivals = LastingFault(RIVAL_PERIODS, logger.warning, lambda: logger.info("nobody else publishes depth"))
+        self._silence = LastingFault(SILENCE_PERIODS, warn, lambda: inform(f"images come in on {inputs.image_topic}"))
+        self._odometry_silence = LastingFault(SILENCE_PERIODS, warn, lambda: inform("odometry comes in"))
+        self._rivals = LastingFault(RIVAL_PERIODS, warn, lambda: inform("nobody else publishes depth"))
 
     def look(self) -> None:
         """Log what has lasted by now, or is over."""

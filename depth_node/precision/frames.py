@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from depth_node.backends.engine_cache import Progress
 from depth_node.backends.float_image import input_adaptor
 from depth_node.camera import PinholeCamera
+from depth_node.compressed_images import rgb_from_compressed
 from depth_node.errors import BagError, DepthNodeError, ImageError
-from depth_node.images import rgb_from_compressed, rgb_from_image
+from depth_node.images import rgb_from_image
 from depth_node.model import ModelFile, MotionModelFile
 from depth_node.pipeline import resize_image
 from depth_node.synthetic import street_drive, street_world

@@ -227,6 +227,24 @@ def test_frame_id_change_is_reported(setting: Setting) -> None:
     assert [header.frame_id for _, header in setting.outputs.results] == ["camera", "camera", "other", "other"]
 
 
+def test_no_frame_id_is_reported(setting: Setting) -> None:
+    for name in ("", "", "camera", ""):
+        setting.handle(image(header=Header(frame_id=name)))
+    assert setting.statistics.snapshot().errors == {"frame_id": 3}  # at first, and both changes
+    assert setting.node.log("error")[0].startswith("the images have no frame_id")
+
+
+@pytest.mark.parametrize(("frame_id", "errors"), [("rear", {"camera_info_frame": 1}), ("camera", {}), ("", {})])
+def test_camera_info_of_another_camera_is_reported(setting: Setting, frame_id: str, errors: dict[str, int]) -> None:
+    """Once, and it is used: a driver may be careless about names."""
+    k = [50.0, 0, 32.0, 0, 50.0, 16.0, 0, 0, 1.0]
+    setting.handler.camera_info = CameraInfo(header=Header(frame_id=frame_id), width=64, height=32, k=k)
+    for _ in range(3):
+        setting.handle(image())
+    assert setting.statistics.snapshot().errors == errors
+    assert [result.camera.fx for result, _ in setting.outputs.results] == [50.0] * 3
+
+
 def test_resolution_change_is_reported_and_survived(setting: Setting) -> None:
     for size in [(64, 32), (64, 32), (48, 24), (64, 32)]:
         setting.handle(image(*size))

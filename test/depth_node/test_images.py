@@ -18,10 +18,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from depth_node import images
+from depth_node.compressed_images import rgb_from_compressed
 from depth_node.errors import ImageError
-from depth_node.images import ENCODINGS, depth_image_message, message_array, rgb_from_compressed, rgb_from_image
+from depth_node.images import ENCODINGS, depth_image_message, message_array, rgb_from_image
 
-CHANNELS = {"rgb8": "rgb", "bgr8": "bgr", "rgba8": "rgba", "bgra8": "bgra"}
+CHANNELS = {f"{order}{bits}": order for order in ("rgb", "bgr", "rgba", "bgra") for bits in (8, 16)}
 BAYER = [name for name in ENCODINGS if name.startswith("bayer")]
 YUV = {"yuv422": "uyvy", "uyvy": "uyvy", "yuv422_yuy2": "yuyv", "yuyv": "yuyv"}
 BYTES_PER_CHANNEL = {name: 2 if name.endswith("16") else 1 for name in ENCODINGS}
@@ -59,6 +60,8 @@ seeds = st.integers(0, 2**32 - 1)
 def test_color_channels_become_rgb(encoding: str, height: int, width: int, padding: int, seed: int) -> None:
     pixels = random_pixels(np.random.default_rng(seed), encoding, height, width)
     expected = np.stack([pixels[..., CHANNELS[encoding].index(channel)] for channel in "rgb"], axis=-1)
+    if pixels.dtype == np.uint16:
+        expected = np.rint(expected * (255 / 65535))
     np.testing.assert_array_equal(rgb_from_image(image_message(pixels, encoding, padding)), expected)
 
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from depth_node.bags import IMAGE_TYPES
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import camera_from_info
+from depth_node.compressed_images import rgb_from_compressed
 from depth_node.errors import BagError, CameraError, CloudError, ImageError
-from depth_node.images import rgb_from_compressed, rgb_from_image
+from depth_node.images import rgb_from_image
 from training.data.records import Matrix
 from training.prepare.bag_contents import (
     BagContents,

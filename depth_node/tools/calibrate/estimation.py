@@ -14,9 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from depth_node.bags import Bag, open_bag
 from depth_node.camera import PinholeCamera
+from depth_node.compressed_images import rgb_from_compressed
 from depth_node.errors import BagError, ImageError
 from depth_node.frames import Frame, stamp_ns
-from depth_node.images import rgb_from_compressed, rgb_from_image
+from depth_node.images import rgb_from_image
 from depth_node.intrinsics.estimate import IntrinsicsEstimate
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.tracker import IntrinsicsTracker, TrackedIntrinsics

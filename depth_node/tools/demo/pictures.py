@@ -13,8 +13,9 @@ from sensor_msgs.msg import PointCloud2
 
 from depth_node.bags import open_bag
 from depth_node.clouds import POINT_STEP
+from depth_node.compressed_images import rgb_from_compressed
 from depth_node.frames import stamp_ns
-from depth_node.images import rgb_from_compressed, rgb_from_image
+from depth_node.images import rgb_from_image
 from depth_node.ply import optical_frame_comment, write_ply
 from depth_node.tools.demo.source import Drive
 

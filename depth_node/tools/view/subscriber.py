@@ -16,9 +16,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 
+from depth_node.compressed_images import rgb_from_compressed
 from depth_node.errors import DepthNodeError
 from depth_node.frames import stamp_ns
-from depth_node.images import rgb_from_compressed, rgb_from_image
+from depth_node.images import rgb_from_image
 from depth_node.tools.view.frame_selector import FrameSelector
 from depth_node.tools.view.scene import Scene, SceneOptions
 from depth_node.tools.view.status import is_of_depth_node
