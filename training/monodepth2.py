@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.checkpoints import CARD, PREFIX, DepthNetworkCard
+from training.checkpoints import CARD, POSE_CARD, PREFIX, DepthNetworkCard
 from training.command_line import run_function
 from training.errors import CheckpointError
 from training.networks.depth import DepthNetwork
 from training.networks.pose import TRANSLATION_SCALE, PoseNetwork
 from training.networks.unet import DECODER_CHANNELS
-from training.pose_checkpoints import POSE_CARD, POSE_PREFIX, PoseNetworkCard
+from training.pose_checkpoints import POSE_PREFIX, PoseNetworkCard
 
 MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
 STEREO_SCALE = 5.4  # stereo models are trained with a baseline of 0.1 for KITTI's 0.54 m

@@ -54,7 +54,8 @@ class TrainedPose:
     """A pose network in evaluation mode, and the intrinsics that were learned with it.
 
     width, height: input size of the training. steps: optimiser steps it has seen. metric: translations are in metres.
-    prior: intrinsics of the training, normalised.
+    prior: intrinsics of the training, normalised. supervised: the intrinsics were learned from known cameras, so that
+    they may be told by what the images show, also of a camera that does not turn.
     """
 
     network: PoseNetwork
@@ -64,6 +65,7 @@ class TrainedPose:
     steps: int
     metric: bool
     prior: tuple[float, float, float, float]
+    supervised: bool = False
 
 
 def write_pose_card(checkpoint: dict[str, Any], card: PoseNetworkCard) -> None:
@@ -102,7 +104,8 @@ def load_pose_network(path: Path) -> TrainedPose:
             f"{path} does not fit this version of the package ({error}): use the version that trained it"
         ) from error
     size, steps = (training.width, training.height), int(checkpoint["global_step"])
-    return TrainedPose(network.eval(), learned, *size, steps, training.metric, training.prior)
+    supervised = card.training is not None
+    return TrainedPose(network.eval(), learned, *size, steps, training.metric, training.prior, supervised)
 
 
 def initialize_pose_network(network: PoseNetwork, head: IntrinsicsHead, path: Path) -> None:

@@ -14,11 +14,11 @@ import torch
 from depth_node.backends import create_motion_backend
 from depth_node.model import read_motion_model
 from training import cli
-from training.checkpoints import TrainedDepth
+from training.checkpoints import POSE_CARD, TrainedDepth
 from training.geometry.framing import Framing
 from training.networks.intrinsics import CameraIntrinsics, IntrinsicsHead, LearnedIntrinsics, create_learned_intrinsics
 from training.networks.pose import PoseNetwork
-from training.pose_checkpoints import POSE_CARD, PoseNetworkCard
+from training.pose_checkpoints import PoseNetworkCard
 
 ENCODER = "mobilenetv3_small_050"
 ASPECT = 2.0  # of the camera's images; the networks' input is 96x64

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from depth_node.model import read_model
-from training.checkpoints import load_depth_network, read_checkpoint
+from training.checkpoints import POSE_CARD, load_depth_network, read_checkpoint
 from training.command_line import run_function
 from training.data.records import FrameRecord, Intrinsics
 from training.data.source import Kind
@@ -19,7 +19,7 @@ from training.errors import DataError
 from training.evaluation.command import read_records
 from training.evaluation.learned_cameras import LearnedCamera, consecutive, see_camera
 from training.geometry.focal_evidence import unobservable
-from training.pose_checkpoints import POSE_CARD, TrainedPose, load_pose_network
+from training.pose_checkpoints import TrainedPose, load_pose_network
 
 HEADER = ("camera", "true fx/W", "fx/W", "fx", "fy", "cx", "cy")
 

@@ -27,17 +27,19 @@ class LearnedCamera:
     intrinsics: normalised; the median over the pairs of frames. spread: median absolute deviation of fx/W over the
     pairs, relative, times 1.4826 (a standard deviation, were they normally distributed); 0 for one vector a camera.
     pairs: pairs of frames that were looked at. edge_shift: root mean square of `edge_shift_per_focal_error`, pixels.
+    supervised: as of `TrainedPose`.
     """
 
     intrinsics: Intrinsics
     spread: float
     pairs: int
     edge_shift: float
+    supervised: bool = False
 
     @property
     def observable(self) -> bool:
-        """Whether the camera turns enough to tell a focal length from."""
-        return is_observable(self.edge_shift)
+        """Whether the camera turns enough to tell a focal length from, or its head does not need that."""
+        return self.supervised or is_observable(self.edge_shift)
 
 
 @torch.inference_mode()
@@ -73,7 +75,11 @@ def see_camera(trained: TrainedPose, records: Sequence[FrameRecord], camera: int
     deviation = (intrinsics[:, 0] / typical[0] - 1).abs().median()
     fx, fy, cx, cy = typical.tolist()
     return LearnedCamera(
-        (fx, fy, cx, cy), 1.4826 * float(deviation), len(intrinsics), float(shift.square().mean().sqrt())
+        intrinsics=(fx, fy, cx, cy),
+        spread=1.4826 * float(deviation),
+        pairs=len(intrinsics),
+        edge_shift=float(shift.square().mean().sqrt()),
+        supervised=trained.supervised,
     )
 
 

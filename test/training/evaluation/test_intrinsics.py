@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,12 @@ def test_of_a_camera_that_does_not_turn_no_error_is_said(
     assert "drive: the focal length cannot be told from this video: its camera hardly turns" in printed
     content = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert content["sequences"]["drive"]["error"] is None
+
+
+def test_a_head_that_known_cameras_taught_needs_no_turns(tmp_path: Path, trained: TrainedPose) -> None:
+    score = score_learned(replace(trained, supervised=True), recording(tmp_path, degrees=0.01))["drive"]
+    assert score.error is not None
+    assert score.error.fx == pytest.approx(0.2)
 
 
 def test_gaps_are_no_pairs(tmp_path: Path, trained: TrainedPose) -> None:

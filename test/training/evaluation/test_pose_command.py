@@ -13,14 +13,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from training.checkpoints import TrainedDepth
+from training.checkpoints import POSE_CARD, TrainedDepth
 from training.cli import main
 from training.data.records import FrameRecord
 from training.errors import CheckpointError, DataError
 from training.evaluation.motion_predictors import CheckpointMotion, StraightMotion
 from training.evaluation.pose_command import recordings_with_poses
 from training.networks.pose import ROTATION_SCALE, TRANSLATION_SCALE, PoseNetwork
-from training.pose_checkpoints import POSE_CARD, PoseNetworkCard
+from training.pose_checkpoints import PoseNetworkCard
 
 TURN, FORWARD = 0.02, 0.8  # radians about y and metres per frame, of T_world_camera
 ENCODER = "mobilenetv3_small_050"

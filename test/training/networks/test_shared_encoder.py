@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoints import CARD, TrainedDepth
+from training.checkpoints import CARD, POSE_CARD, TrainedDepth
 from training.export_motion import export_motion
 from training.networks.depth import DepthNetworkOptions
 from training.networks.encoders import normalize
 from training.networks.pose import PoseNetwork
-from training.pose_checkpoints import POSE_CARD, PoseNetworkCard, TrainedPose, load_pose_network
+from training.pose_checkpoints import PoseNetworkCard, TrainedPose, load_pose_network
 from training.tasks.self_supervised import SelfSupervisedDepth
 
 TINY = "mobilenetv3_small_050"
