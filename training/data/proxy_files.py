@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 
 from depth_node.camera import PinholeCamera
@@ -25,9 +24,14 @@ from training.data.proxy import (
     optical_flow,
     stereo_depth,
 )
+from training.data.proxy_checks import contradicts_road, has_texture
 from training.data.records import FrameRecord
-from training.data.video_poses import REACH, Motions, metric_motions
+from training.data.road_plane import road_plane
+from training.data.video_poses import REACH, ROAD_NEIGHBOURS, Motions, metric_motions
 from training.errors import DataError
+
+CAMERA_HEIGHTS = (0.5, 4.0)
+"""Metres over the road that cameras are believed to be."""
 
 
 def proxy_file(folder: Path, record: FrameRecord) -> Path:
@@ -93,12 +97,11 @@ class _Video:
         self.gray = lru_cache(maxsize=4 * REACH + 2 * workers)(self._gray)
         self.flow = lru_cache(maxsize=2 * sum(map(abs, offsets)) + 2 * len(offsets) * workers)(self._flow)
 
-    def matrix(self, index: int) -> NDArray[np.float64]:
-        """K, float64 [3, 3], pixels."""
+    def camera(self, index: int) -> PinholeCamera:
         height, width = self.gray(index).shape
         intrinsics = self.frames[index].intrinsics
         assert intrinsics is not None
-        return PinholeCamera.from_normalized(intrinsics, width, height).matrix()
+        return PinholeCamera.from_normalized(intrinsics, width, height)
 
     def _gray(self, index: int) -> Gray:
         return _read_gray(self.frames[index].image)
@@ -113,7 +116,7 @@ def _motions(
     """T_neighbour_frame by offset, of the frames whose motion is known."""
     if camera_height is not None and all(r.pose is None for r in frames):
         indices = sorted(video.frames)
-        return metric_motions(indices, video.gray, video.matrix(indices[0]), camera_height, pool)
+        return metric_motions(indices, video.gray, video.camera(indices[0]).matrix(), camera_height, pool)
     return {r.index: _posed_motion(r, video) for r in frames if r.pose is not None}
 
 
@@ -132,7 +135,14 @@ def _write_motion(
         return False
     here = record.index
     matches = [consistent_flow(video.flow(here, here + k), video.flow(here + k, here), options) for k in used]
-    return _write(record, motion_depth(matches, video.matrix(here), [known[k] for k in used], options), folder)
+    camera = video.camera(here)
+    depth = motion_depth(matches, camera.matrix(), [known[k] for k in used], options)
+    depth[~has_texture(video.gray(here))] = 0
+    near = {k: known[k] for k in ROAD_NEIGHBOURS if k in known}
+    road = road_plane({k: video.gray(here + k) for k in (0, *near)}, near, camera.matrix(), CAMERA_HEIGHTS)
+    if road is not None:
+        depth[contradicts_road(depth, camera, road)] = 0
+    return _write(record, depth, folder)
 
 
 def _write_stereo(record: FrameRecord, folder: Path, options: ProxyOptions) -> bool:

@@ -1,4 +1,4 @@
-"""How high a moving camera is above the road that it sees, in the unit of its motion, by aligning images of the road.
+"""The road plane before a moving camera, in the unit of its motion, by aligning images of the road.
 
 Roads have little texture, so that optical flow is smooth where it should be sharp there, and triangulated points of
 them are biased. A plane m . X = 1 has the inverse depth m . r along the ray r = (x, y, 1): three numbers that all
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -29,10 +30,23 @@ _ITERATIONS = 12
 MIN_CORRELATION = 0.5
 
 
-def height_over_road(
+@dataclass(frozen=True)
+class RoadPlane:
+    """The road before a camera: the points X of its optical frame (REP 103) with normal . X = -height.
+
+    normal: float64 [3], unit, up, (0, -1, 0) for a level camera. height: of the camera, in the unit of the motion that
+    it was seen by. correlation: of the images on it, 1 at best.
+    """
+
+    normal: Float64
+    height: float
+    correlation: float
+
+
+def road_plane(
     images: Mapping[int, Gray], T_neighbour_reference: Mapping[int, Float64], K: Float64, expected: tuple[float, float]
-) -> tuple[float, float] | None:
-    """Height of the reference camera over the road plane, and the images' correlation on it; None if there is no road.
+) -> RoadPlane | None:
+    """The road that the reference camera sees; None if it sees none.
 
     images: uint8 [H, W] by offset, the reference is 0. T_neighbour_reference: [4, 4] each, in any unit of length.
     K: [3, 3], pixels. expected: least and greatest height that is tried, in that unit.
@@ -61,7 +75,7 @@ def height_over_road(
     length = float(np.linalg.norm(m))
     if not (correlation > MIN_CORRELATION and length * expected[1] > 0.8 and length * expected[0] < 1.25):
         return None
-    return 1 / length, correlation
+    return RoadPlane(-m / length, 1 / length, correlation)
 
 
 def _road_rays(K: Float64, width: int, height: int) -> tuple[Float64, Float32]:

@@ -23,9 +23,9 @@ _BACK = 0.5  # pixels between a track's start and its way back
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.02)
 _EPIPOLAR = 1.0  # pixels; beyond it a track is no inlier of the essential matrix
 _MIN_SHARE = 0.35  # of the corners that a neighbour has to show to be the farthest
-_TUKEY = 4.685  # 95 % efficiency at the normal distribution
+_CAUCHY, _TUKEY = 2.385, 4.685  # 95 % efficiency at the normal distribution
 _NOISE_FLOOR = 0.05  # pixels
-_ITERATIONS = 12
+_ALONE, _ITERATIONS = 6, 16
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def _adjusted(
     translations = shares[:, None] * translation
     focal = float(K[0, 0])
     for iteration in range(_ITERATIONS):
-        alone = iteration < 4  # first the motions, by the points as two views saw them
-        linear = _linearized(rays, rho, seen, exists, rotations, translations, _NOISE_FLOOR / focal)
+        alone = iteration < _ALONE  # first the motions, by the points as two views saw them
+        linear = _linearized(rays, rho, seen, exists, rotations, translations, _NOISE_FLOOR / focal, alone)
         try:
             poses, points = _step(linear, alone)
         except np.linalg.LinAlgError:
@@ -182,9 +182,20 @@ class _Linear:
 
 
 def _linearized(
-    rays: Float64, rho: Float64, seen: Float64, exists: NDArray[np.bool_], R: Float64, t: Float64, floor: float
+    rays: Float64,
+    rho: Float64,
+    seen: Float64,
+    exists: NDArray[np.bool_],
+    R: Float64,
+    t: Float64,
+    floor: float,
+    by_view: bool = False,
 ) -> _Linear:
-    """Points P = R ray + rho t are seen at (Px, Py) / Pz; P -> exp(omega) P + rho tau."""
+    """Points P = R ray + rho t are seen at (Px, Py) / Pz; P -> exp(omega) P + rho tau.
+
+    by_view: each view's noise is its own, and outliers have a say (Cauchy's weights), so that views find their motion
+    from afar; else outliers have none (Tukey's).
+    """
     points = R @ rays + t[:, :, None] * rho
     exists = exists & (points[:, 2] > 0.05)
     inverse_z = 1 / np.where(exists, points[:, 2], 1.0)
@@ -200,9 +211,11 @@ def _linearized(
     residuals = np.where(exists[:, None], plane - seen, 0.0)
     squared = (residuals**2).sum(1)
     # The median squared length of a normal vector in the plane is 2 log 2 sigma^2.
-    noise = max(floor, float(np.sqrt(np.median(squared[exists]) / (2 * np.log(2)))) if exists.any() else floor)
-    weights = np.clip(1 - squared / (_TUKEY * noise) ** 2, 0, None) ** 2 * exists
-    return _Linear(pose, depth, residuals, weights, noise)
+    median = np.nanmedian(np.where(exists, squared, np.nan), axis=1 if by_view else None, keepdims=True)
+    noise = np.maximum(floor, np.sqrt(median / (2 * np.log(2))))
+    ratio = squared / noise**2
+    weights = exists / (1 + ratio / _CAUCHY**2) if by_view else exists * np.clip(1 - ratio / _TUKEY**2, 0, None) ** 2
+    return _Linear(pose, depth, residuals, weights, float(noise.max()))
 
 
 def _step(linear: _Linear, motion_alone: bool) -> tuple[Float64, Float64]:

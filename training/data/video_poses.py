@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
-from training.data.road_plane import height_over_road
+from training.data.road_plane import road_plane
 from training.data.video_motion import WindowMotion, window_motion
 
 Gray = NDArray[np.uint8]
@@ -28,7 +28,7 @@ Motions = Mapping[int, Float64]
 REACH = 5  # frames on either side
 _WIDTH = 832  # pixels of the images that motion is seen in, so that pixels mean the same for all videos
 MIN_PARALLAX, MAX_NOISE = 3.0, 1.0  # pixels
-_ROAD_NEIGHBOURS = (-2, -1, 1, 2)
+ROAD_NEIGHBOURS = (-2, -1, 1, 2)
 _HEIGHTS = (0.04, 4.0)  # over the road that are tried, in parts of the way to the farthest neighbour
 # Standard deviations of logarithms: one frame's height; the ratio of two frames' units.
 _HEIGHT_SIGMA, _LINK_SIGMA = 0.05, 0.004
@@ -55,9 +55,9 @@ def metric_motions(
         motion = window_motion(images, K)
         if motion is None or motion.parallax < MIN_PARALLAX or motion.noise > MAX_NOISE:
             return index, None, None
-        near = {k: T for k, T in motion.T_neighbour_reference.items() if k in _ROAD_NEIGHBOURS}
-        seen = height_over_road({k: images[k] for k in (0, *near)}, near, K, _HEIGHTS) if near else None
-        return index, motion, None if seen is None else seen[0]
+        near = {k: T for k, T in motion.T_neighbour_reference.items() if k in ROAD_NEIGHBOURS}
+        road = road_plane({k: images[k] for k in (0, *near)}, near, K, _HEIGHTS) if near else None
+        return index, motion, None if road is None else road.height
 
     looked = list(pool.map(look, indices))
     motions = {index: motion for index, motion, _ in looked if motion is not None}

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from depth_node.camera import PinholeCamera
+from depth_node.synthetic.street import CAMERA_HEIGHT
 from training.data.depth_files import DepthPng
 from training.data.proxy import ProxyOptions, consistent_flow, motion_depth, optical_flow, stereo_depth
+from training.data.proxy_checks import has_texture
 from training.data.proxy_files import proxy_file, with_proxy_depth, write_proxy_depth
 from training.data.records import FrameRecord, StereoView, translation
 from training.data.synthetic import DriveOptions, read_synthetic, write_street_drive
@@ -44,8 +46,28 @@ def test_posed_video_is_triangulated_with_its_neighbours(records: list[FrameReco
     matches = [consistent_flow(optical_flow(here, g), optical_flow(g, here), OPTIONS) for g in there]
     expected = motion_depth(matches, K, poses, OPTIONS)
     got = DepthPng(tmp_path / "street" / "0000000002.png").read()
-    np.testing.assert_allclose(got, expected, atol=0.5 / 256 + 1e-5)
-    assert (got > 0).mean() > 0.1
+    kept = got > 0
+    np.testing.assert_allclose(got[kept], expected[kept], atol=0.5 / 256 + 1e-5)
+    assert kept.mean() > 0.1
+    # What is gone has no texture, or cannot be where it seems to be.
+    assert kept.sum() > 0.7 * (expected > 0).sum()
+    assert not kept[~has_texture(here)].any()
+
+
+def test_video_without_poses_is_triangulated_by_its_own_motion(tmp_path: Path) -> None:
+    """Its scale comes from the camera's height over the road; the truth is the rendered depth."""
+    write_street_drive(tmp_path / "drive" / "street", 4, DriveOptions(width=416, height=160, frames=6, step=0.8))
+    unposed = [replace(record, pose=None) for record in read_synthetic(tmp_path / "drive")]
+    assert write_proxy_depth(unposed, tmp_path / "proxy", [-2, -1, 1, 2], OPTIONS, 1) == 0  # of unknown scale
+    written = write_proxy_depth(unposed, tmp_path / "proxy", [-2, -1, 1, 2], OPTIONS, 1, camera_height=CAMERA_HEIGHT)
+    assert written == 6
+    assert unposed[2].depth is not None
+    truth, got = unposed[2].depth.read(), DepthPng(proxy_file(tmp_path / "proxy", unposed[2])).read()
+    both = (got > 0) & (truth < 60)
+    ratio = got[both] / truth[both]
+    assert both.mean() > 0.2
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.05)
+    assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.05
 
 
 def test_a_stereo_partner_comes_before_neighbours(records: list[FrameRecord], tmp_path: Path) -> None:
