@@ -57,27 +57,29 @@ def with_model(status: NodeStatus, model: ModelFile, session: SupervisedSession)
 
 
 class WorkWatch:
-    """What is wrong around an active node, to be looked at once in a period of diagnostics; logged where it lasts."""
+    """What is wrong around an active node, to be looked at once in a period of diagnostics; logged where it lasts.
+
+    silence: why no images came in when it was looked at; empty if they did.
+    """
 
     def __init__(
         self, inputs: Inputs, outputs: Outputs, scale: OnlineScale, statistics: Statistics, warn: Say, inform: Say
     ) -> None:
         """warn, inform: log a sentence at that level."""
+        self.silence = ""
         self._inputs, self._outputs, self._scale, self._statistics = inputs, outputs, scale, statistics
-        self._silence = LastingFault(SILENCE_PERIODS, warn, lambda: inform(f"images come in on {inputs.image_topic}"))
+        self._lasting_silence = LastingFault(
+            SILENCE_PERIODS, warn, lambda: inform(f"images come in on {inputs.image_topic}")
+        )
         self._odometry_silence = LastingFault(SILENCE_PERIODS, warn, lambda: inform("odometry comes in"))
         self._rivals = LastingFault(RIVAL_PERIODS, warn, lambda: inform("nobody else publishes depth"))
 
     def look(self) -> None:
         """Log what has lasted by now, or is over."""
-        self._silence.note(self.silence)
+        self.silence = self._inputs.silence() if self._statistics.input_hz == 0 else ""
+        self._lasting_silence.note(self.silence)
         self._odometry_silence.note(self._scale.silence())
         self._rivals.note(self._outputs.rivals())
-
-    @property
-    def silence(self) -> str:
-        """Why no images come in; empty if they do."""
-        return self._inputs.silence() if self._statistics.snapshot().input_hz == 0 else ""
 
     @property
     def rivals(self) -> str:

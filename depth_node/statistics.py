@@ -161,6 +161,12 @@ class Statistics:
             self._last_error = (self.clock(), message)
             return self._errors[kind] == 1
 
+    @property
+    def input_hz(self) -> float:
+        """As `Snapshot` has it, without the work of all the rest."""
+        with self._lock:
+            return self._input.value(self.clock())
+
     def snapshot(self) -> Snapshot:
         """Everything, at this moment."""
         with self._lock:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from depth_node.errors import DepthNodeError
 from depth_node.frames import NetworkView
 from depth_node.rate_limit import RateLimiter
 from depth_node.worker import LatestWorker
@@ -56,6 +57,8 @@ class ViewThread:
             try:
                 if consumer.needs_views():
                     consumer.add(view)
+            except DepthNodeError as error:
+                self._report(type(error).__name__, str(error))
             except Exception:  # it would end the thread without a word
                 self._report("views", traceback.format_exc())
         self._is_busy = False

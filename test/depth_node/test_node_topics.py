@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -133,13 +134,11 @@ def test_silence_is_explained(start: Callable[..., Any]) -> None:
 
 def test_a_quality_of_service_that_does_not_fit_is_said(start: Callable[..., Any]) -> None:
     """The subscription asks for a reliability that the camera's driver does not offer."""
-    name = "qos_overrides./image.subscription.reliability"
-    with start("-r", "image:=/image", "-p", f"{name}:=reliable", image_topic="/image", image_qos=BEST_EFFORT) as (
-        process,
-        client,
-    ):
+    topic = f"/camera{os.getpid()}/image"
+    asked = f"qos_overrides.{topic}.subscription.reliability:=reliable"
+    with start("-r", f"image:={topic}", "-p", asked, image_topic=topic, image_qos=BEST_EFFORT) as (process, client):
         reason = "Best effort publisher and reliable subscription"
-        said = f"the QoS of /image does not fit its publisher's, see qos_overrides: {reason}"
+        said = f"the QoS of {topic} does not fit its publisher's, see qos_overrides: {reason}"
         client.wait(lambda: client.diagnostics and said in client.diagnostics[-1].message)
         client.wait(lambda: said in process.log)
 

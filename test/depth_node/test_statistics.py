@@ -79,6 +79,7 @@ def test_rates_are_of_the_recent_past(clock: Clock) -> None:
         clock.now += 0.1
         statistics.frame_received()
     assert statistics.snapshot().input_hz == pytest.approx(10.0)
+    assert statistics.input_hz == pytest.approx(10.0)
     clock.now += RATE_WINDOW_S + 0.01
     assert statistics.snapshot().input_hz == 0.0
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from depth_node.camera import PinholeCamera
+from depth_node.errors import BackendError, DepthNodeError
 from depth_node.frames import NetworkView
 from depth_node.view_thread import ViewThread
 
@@ -24,7 +25,7 @@ def view(stamp_ns: int = 0) -> NetworkView:
 class Consumer:
     """Keeps stamps; its work lasts until `may_go_on`."""
 
-    def __init__(self, needs: bool = True, fails: bool = False) -> None:
+    def __init__(self, needs: bool = True, fails: Exception | None = None) -> None:
         self.needs, self.fails = needs, fails
         self.stamps: list[int] = []
         self.has_begun = threading.Event()
@@ -37,8 +38,8 @@ class Consumer:
     def add(self, view: NetworkView) -> None:
         self.has_begun.set()
         assert self.may_go_on.wait(TIMEOUT_S)
-        if self.fails:
-            raise ValueError("of the consumer")
+        if self.fails is not None:
+            raise self.fails
         self.stamps.append(view.stamp_ns)
 
 
@@ -88,11 +89,20 @@ def test_the_rate_is_kept(rate: float, expected: int) -> None:
     assert abs(wanted - expected) <= 1
 
 
-def test_who_fails_is_reported_and_holds_up_nobody() -> None:
-    failing, other = Consumer(fails=True), Consumer()
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("of the consumer"), ("views", "ValueError: of the consumer")),
+        (BackendError("no device"), ("BackendError", "no device")),  # no traceback of what is foreseen
+    ],
+)
+def test_who_fails_is_reported_and_holds_up_nobody(error: Exception, expected: tuple[str, str]) -> None:
+    failing, other = Consumer(fails=error), Consumer()
     with running(failing, other) as (thread, reports):
         thread.show(view(1))
         assert failing.has_begun.wait(TIMEOUT_S)
     assert other.stamps == [1]
-    assert [kind for kind, _ in reports] == ["views"]
-    assert "ValueError: of the consumer" in reports[0][1]
+    ((kind, message),) = reports
+    assert kind == expected[0]
+    assert message.endswith(expected[1] if isinstance(error, DepthNodeError) else f"{expected[1]}\n")
+    assert ("Traceback" in message) != isinstance(error, DepthNodeError)
