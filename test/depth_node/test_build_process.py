@@ -45,6 +45,7 @@ def test_progress_and_log_are_passed_on(interpreter: Path, tmp_path: Path, caplo
         interpreter,
         f'printf "%s\\n" "$@" > {arguments}',
         "echo 'what a library prints'",
+        "echo 17",  # JSON, too
         """echo '{"step": "Building", "share": 0.5}'""",
         """echo '{"step": "Building", "share": NaN}'""",
         """echo '{"log": "timing all kernels again", "level": 30}'""",
@@ -105,6 +106,19 @@ def test_the_process_ends_with_the_one_that_waits_for_it(tmp_path: Path) -> None
         assert process.wait(10) == 1
     with subprocess.Popen([*command[:-1], "0"], stdin=subprocess.PIPE, cwd=REPOSITORY) as process:
         assert process.wait(10) == 0  # it ends by itself, with that thread still reading
+
+
+def test_the_process_ends_without_a_word_where_nobody_reads_its_reports(tmp_path: Path) -> None:
+    """A node that is killed closes both pipes, and which of them is seen first is a matter of luck."""
+    command = [sys.executable, "-m", build_process.__name__, str(tmp_path / "none.onnx"), '{"precision": "fp16"}']
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # what it would report: there is no such model, or no TensorRT
+        assert process.wait(60) == 1
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")

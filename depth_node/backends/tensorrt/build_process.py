@@ -58,8 +58,10 @@ def build_apart(model: Path, options: EngineOptions, progress: Progress) -> None
 
 def _follow(line: str, progress: Progress) -> None:
     try:
-        report: dict[str, Any] = json.loads(line)
+        report: Any = json.loads(line)
     except ValueError:  # libraries print, too
+        return
+    if not isinstance(report, dict):
         return
     if "error" in report:
         raise BackendError(report["error"])
@@ -83,7 +85,10 @@ class _Reports(logging.Handler):
 
 
 def _report(**report: Any) -> None:
-    print(json.dumps(report), flush=True)
+    try:
+        print(json.dumps(report), flush=True)
+    except BrokenPipeError:  # the waiting process is gone, which `_end_with_parent` has not seen yet
+        os._exit(1)
 
 
 def _end_with_parent() -> None:
