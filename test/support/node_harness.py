@@ -35,6 +35,7 @@ WIDTH, HEIGHT = 64, 32
 FRAME_ID = "camera_optical"
 FIRST_STAMP_S = 1_700_000_000
 PRIOR = (0.58, 1.92, 0.49, 0.46)  # of tiny_model_path
+PATIENCE_S = 60  # on a machine with ten times as much to do as it has cores
 OUTPUTS = {"depth/image": Image, "depth/camera_info": CameraInfo, "points": PointCloud2, "depth/color": Image}
 
 RELIABLE = QoSProfile(depth=5)
@@ -123,7 +124,7 @@ class Client:
     def resolved(self, topic: str) -> str:
         return topic if topic.startswith("/") else f"{self.node.get_namespace()}/{topic}"
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 30) -> Any:
+    def wait(self, condition: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
         """Spin until the condition holds; what it gave."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
