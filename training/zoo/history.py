@@ -21,7 +21,7 @@ _MEASURED = {"kitti_2015": "measured disparity", "synthetic": "exact", "tum": "d
 
 @dataclass(frozen=True)
 class TrainedSource:
-    """Frames that a stage saw. depth: where their depth is from, in words; repeat: how often in an epoch."""
+    """Frames that a stage learned from. depth: where theirs is from, in words; repeat: how often in an epoch."""
 
     source: str
     frames: int
@@ -104,7 +104,7 @@ def _read_source(entry: Mapping[str, Any], root: Path, has_depth: bool) -> Train
         if name in known and value is not None
     }
     source = Source(**options)
-    records = [record for record in source.read(root) if record.is_target]
+    records = [record for record in source.read(root) if record.is_target and (record.depth or not has_depth)]
     described = " ".join([source.kind, *source.select, *source.cameras])
     return TrainedSource(described, len(records), _depth_of(source, has_depth), source.repeat)
 
