@@ -103,9 +103,9 @@ def test_the_process_ends_with_the_one_that_waits_for_it(tmp_path: Path) -> None
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.stdin.close()
-        assert process.wait(10) == 1
+        assert process.wait(60) == 1
     with subprocess.Popen([*command[:-1], "0"], stdin=subprocess.PIPE, cwd=REPOSITORY) as process:
-        assert process.wait(10) == 0  # it ends by itself, with that thread still reading
+        assert process.wait(60) == 0  # it ends by itself, with that thread still reading
 
 
 def test_the_process_ends_without_a_word_where_nobody_reads_its_reports(tmp_path: Path) -> None:
