@@ -8,11 +8,15 @@ repository, and are left out where it is not there.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
+
+# A script's folder comes first among the places of modules, and training.py in it would hide the package of its name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import matplotlib
@@ -30,7 +34,9 @@ from depth_node.intrinsics import IntrinsicsEstimator
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.model import read_motion_model
 from depth_node.model_spec import MotionSpec
+from depth_node.shipped_models import MeasuredFacts, write_facts
 from depth_node.synthetic import handheld_walk, street_drive, street_world
+from training.data.tum import read_tum
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -91,8 +97,6 @@ def drive_0095(step: int) -> Iterator[Pair]:
 
 def tum() -> Iterator[Pair]:
     """The handheld Kinect, as recorded, with motion capture; its lens bends straight lines."""
-    from training.data.tum import read_tum
-
     for a, b in pairwise(read_tum(SHARED / "tum_fr1_rpy", is_rectified_later=True)):
         if a.pose is None or b.pose is None or b.index - a.index > 1:
             continue
@@ -210,6 +214,20 @@ def plot(found: dict[str, Focal], path: Path) -> None:
     print(path)
 
 
+def keep_facts(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """What the tool `models` says of the file, beside it."""
+    model = read_motion_model(path)
+    streams = ", ".join(f"{row['error_percent']:.0f} % {row['stream']}" for row in rows)
+    facts = MeasuredFacts(
+        checksum=model.checksum,
+        card=f"{path.stem}.md",
+        recipe=model.spec.recipe,
+        score=f"focal length: mean error {streams}",
+        measured={"streams": rows},
+    )
+    write_facts(path.with_suffix(".json"), facts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "motion.onnx")
@@ -219,6 +237,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=30, help="synthetic ones, of drives and of walks")
     parser.add_argument("--step", type=int, default=4, help="every so many pairs of KITTI 0095")
     parser.add_argument("--skip-estimator", action="store_true", help="leave out the second table")
+    parser.add_argument("--facts", action="store_true", help="write the first table beside the model, for `models`")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     model = Model(options.model)
@@ -229,7 +248,10 @@ def main() -> None:
     if SHARED.is_dir():
         streams |= {"KITTI 0095": drive_0095(options.step), "TUM fr1/rpy": tum()}
     found = {name: look(model, pairs) for name, pairs in streams.items()}
-    report("motion_model", [focal.row(name) for name, focal in found.items()], model=options.model.name)
+    rows = [focal.row(name) for name, focal in found.items()]
+    report("motion_model", rows, model=options.model.name)
+    if options.facts:
+        keep_facts(options.model, rows)
     plot(found, OUTPUT / "motion_model.png")
     if SHARED.is_dir() and not options.skip_estimator:
         report("motion_model_estimator", estimator_rows(model, options.depth), model=options.model.name)

@@ -96,6 +96,21 @@ def test_square_pixels_and_a_fixed_center() -> None:
     assert (cx, cy) == pytest.approx(((100 - 20) / 100, (50 - 10) / 80))  # where the whole image's middle is
 
 
+def test_a_head_for_any_aspect_is_not_told_the_shape_of_the_image() -> None:
+    module = head(any_aspect=True)
+    torch.nn.init.normal_(module.focal.weight)
+    seen = torch.randn(1, 1, CHANNELS, 2, 3)
+    wide, square = module(seen, WHOLE), module(seen, framing((0, 0, 100, 100)))
+    torch.testing.assert_close(wide, square)
+    told = head()
+    told.load_state_dict(module.state_dict())
+    twice_as_wide_as_high = torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(told(seen, WHOLE)[0, :2], wide[0, :2] * twice_as_wide_as_high)
+    for excluded in ({"square_pixels": True}, {"per": "camera"}):
+        with pytest.raises(RecipeError, match="any_aspect"):
+            LearnedIntrinsics(any_aspect=True, **excluded)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("zoom", [1.25, 2.0])
 def test_a_zoom_by_s_is_a_focal_length_s_times_as_long(zoom: float) -> None:
     module = vector(focal=0.7)
