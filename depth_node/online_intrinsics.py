@@ -20,6 +20,7 @@ from depth_node.frames import NetworkView
 from depth_node.inputs import camera_info_topic, image_topic
 from depth_node.intrinsics.description import focal_lengths, selected_values, state_sentence, tracked_values
 from depth_node.intrinsics.estimate import Intrinsics
+from depth_node.intrinsics.estimator import EstimatorOptions
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.selection import CameraSelector, SelectedCamera
 from depth_node.intrinsics.store import (
@@ -68,7 +69,8 @@ class OnlineIntrinsics:
         self._store = IntrinsicsStore(intrinsics_directory(settings.intrinsics_directory), camera_name)
         self._camera_info_topic = camera_info_topic(node, topic)
         self._motion = motion
-        self._tracker = IntrinsicsTracker(prior, self._load(), motion)
+        options = EstimatorOptions(square_pixels=settings.intrinsics_square_pixels)
+        self._tracker = IntrinsicsTracker(prior, self._load(), motion, options)
         self._selector = CameraSelector(prior)
         self._clock = clock
         self._looking_since = 0.0

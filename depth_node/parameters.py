@@ -184,6 +184,11 @@ class Settings:
         minimum=0.001,
         maximum=1000.0,
     )
+    intrinsics_square_pixels: bool = _row(
+        True,
+        "Learned fx and fy are alike; false learns them separately, for images that were stretched.",
+        changes=UNCONFIGURED,
+    )
     intrinsics_motion_model: str = _row(
         "", "Path of a motion model, which helps to learn the intrinsics; empty: none.", changes=UNCONFIGURED
     )

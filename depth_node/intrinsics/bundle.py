@@ -1,7 +1,7 @@
 """Bundle adjustment of a window: a reference view with predicted depth, and where its points are seen in others.
 
-Unknown are the camera (log f, cx, cy), the motion to every other view, the inverse depth of every point, and smooth
-errors of the predicted inverse depth. Lens distortion k is held at zero, but what it would change is told.
+Unknown are the camera (log f, cx, cy, log fx/fy), the motion to every other view, the inverse depth of every point, and
+smooth errors of the predicted inverse depth. Lens distortion k is held at zero, but what it would change is told.
 docs/intrinsics.md has the equations.
 """
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from depth_node.intrinsics.depth_errors import DepthErrorModel
 from depth_node.intrinsics.projection import Float64, Observation, PixelCamera, observe, rotation_matrix
 
-CAMERA = 3  # changes of log f, cx / W, cy / H
-LENS = 4  # and k
+CAMERA = 4  # changes of log f, cx / W, cy / H, log fx/fy
+LENS = 5  # and k
 POSE = 6  # omega, tau
 MIN_POINTS = 40
 NOISE_FLOOR = 0.1  # pixels; residuals do not show what all tracks of a point have in common
@@ -43,7 +43,7 @@ class Tracks:
 
 @dataclass(frozen=True)
 class CameraPrior:
-    """Normal distribution of changes [3] of (log f, cx / W, cy / H) from the reference intrinsics."""
+    """Normal distribution of changes [4] of (log f, cx / W, cy / H, log fx/fy) from the reference intrinsics."""
 
     mean: Float64
     information: Float64
@@ -53,10 +53,10 @@ class CameraPrior:
 class Adjustment:
     """What a window says.
 
-    camera: [3] changes as in `CameraPrior`. rotations: [M, 3, 3], translations: [M, 3] of T_view_reference, in the unit
+    camera: [4] changes as in `CameraPrior`. rotations: [M, 3, 3], translations: [M, 3] of T_view_reference, in the unit
     of depth. modes: [K], inverse_depth: [N], NaN where unused.
-    information: [4, 4], vector: [4], of (log f, cx / W, cy / H, k) with all else marginalised and without the camera's
-        prior: the window's cost of x is x^T information x / 2 - vector^T x.
+    information: [5, 5], vector: [5], of (log f, cx / W, cy / H, log fx/fy, k) with all else marginalised and without
+        the camera's prior: the window's cost of x is x^T information x / 2 - vector^T x.
     noise: standard deviation of an observation, pixels per axis. inliers: share of observations within three of them.
     """
 
@@ -235,7 +235,7 @@ class _Problem:
         observed, residuals, exists = self._observe(state)
         weights, noise, inliers = self._weights(residuals, exists)
         root = np.sqrt(weights)[:, None]
-        units = np.array([1.0, self.width, self.height, 1.0])
+        units = np.array([1.0, self.width, self.height, 1.0, 1.0])
         lens = observed.camera * root[:, :, None] * units[:, None]
         pose = observed.pose * root[:, :, None]
         depth = observed.inverse_depth * root

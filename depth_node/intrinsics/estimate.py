@@ -15,7 +15,7 @@ class IntrinsicsEstimate:
     """Intrinsics of a camera as far as they are known.
 
     intrinsics: normalised, (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H).
-    relative_sigma: standard deviation of log f; 0.02 is 2 % of the focal length.
+    relative_sigma: standard deviation of log fx or log fy, the larger one; 0.02 is 2 % of the focal length.
     rotation: radians that the camera turned by between the two images of accepted pairs, in all.
     pairs: how many were accepted. rejected: why others were not, and how many for each reason.
     """

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.backends.interface import MotionPrediction
-from depth_node.intrinsics.bundle import Adjustment, CameraPrior, adjust
+from depth_node.intrinsics.bundle import CAMERA, Adjustment, CameraPrior, adjust
 from depth_node.intrinsics.depth_errors import DepthErrorModel
 from depth_node.intrinsics.estimate import Intrinsics, IntrinsicsEstimate, IntrinsicsState
 from depth_node.intrinsics.filter import CameraFilter, Evidence
-from depth_node.intrinsics.projection import rotation_angle
+from depth_node.intrinsics.projection import changed, rotation_angle
 from depth_node.intrinsics.window import Grey, Views, adjust_window, select_points, working_images
 
 _RELINEARIZE = 0.04  # change of log f after which a window is adjusted again
+_SQUARE = 1e-6  # sigma of log fx/fy where pixels are square: as good as none
 _CONTRADICTIONS = 6  # windows in a row, after which the camera is another one (a zoom lens, another device)
 _HYSTERESIS = 1.5  # times the sigma of convergence, at which it is lost again
 
@@ -26,6 +27,8 @@ class EstimatorOptions:
     """What is assumed of cameras and networks, and what a window of images needs to count.
 
     prior_sigma: of log f, where the prior does not say. principal_point_sigma: in widths of the image.
+    square_pixels: the images' fx and fy are alike, as the prior's are; else they are learned separately, and
+        aspect_sigma is of log fx/fy.
     distortion_sigma: of the radial distortion that images have though they count as rectified. model_sigma: of log f,
         for what all windows have in common. Both: see `CameraFilter`.
     depth_errors: of the network. motion_sigma: of log f as a motion network says.
@@ -39,6 +42,8 @@ class EstimatorOptions:
 
     prior_sigma: float = 0.3
     principal_point_sigma: float = 0.01
+    square_pixels: bool = True
+    aspect_sigma: float = 0.15
     distortion_sigma: float = 0.02
     model_sigma: float = 0.02
     depth_errors: DepthErrorModel = field(default_factory=DepthErrorModel)
@@ -60,10 +65,10 @@ class EstimatorOptions:
 
 
 class IntrinsicsEstimator:
-    """Adjusts short windows of video, and filters what they say of [log f, cx, cy].
+    """Adjusts short windows of video, and filters what they say of the camera.
 
     prior: what is known before; of four numbers, the uncertainty is the options'. width, height: of the camera's images
-    before they were resized for the network; pixels are square there.
+    before they were resized for the network.
     """
 
     def __init__(
@@ -77,7 +82,7 @@ class IntrinsicsEstimator:
         known = isinstance(prior, IntrinsicsEstimate)
         self._reference = prior.intrinsics if isinstance(prior, IntrinsicsEstimate) else prior
         log_f_sigma = prior.relative_sigma if isinstance(prior, IntrinsicsEstimate) else self.options.prior_sigma
-        self._aspect = width / height
+        self._shape = width / height
         self._prior = self._prior_of(log_f_sigma)
         self._filter = self._fresh_filter()
         self._views = Views(self.options.min_step)
@@ -91,10 +96,7 @@ class IntrinsicsEstimator:
     def estimate(self) -> IntrinsicsEstimate:
         """What is known now."""
         posterior = self._filter.posterior
-        log_f, cx, cy = (float(value) for value in posterior.mean)
-        fx, fy, cx0, cy0 = self._reference
-        scale = float(np.exp(log_f))
-        intrinsics = fx * scale, fy * scale, cx0 + cx, cy0 + cy
+        intrinsics = changed(self._reference, posterior.mean)
         rejected = dict(self._rejected)
         return IntrinsicsEstimate(intrinsics, posterior.sigma, self._state(), self._rotation, self._pairs, rejected)
 
@@ -118,9 +120,10 @@ class IntrinsicsEstimator:
         return self.estimate
 
     def _prior_of(self, log_f_sigma: float) -> CameraPrior:
-        center_sigma = self.options.principal_point_sigma
-        sigmas = np.array([log_f_sigma, center_sigma, center_sigma * self._aspect])
-        return CameraPrior(np.zeros(3), np.diag(sigmas**-2.0))
+        options = self.options
+        center, aspect = options.principal_point_sigma, _SQUARE if options.square_pixels else options.aspect_sigma
+        sigmas = np.array([log_f_sigma, center, center * self._shape, aspect])
+        return CameraPrior(np.zeros(CAMERA), np.diag(sigmas**-2.0))
 
     def _fresh_filter(self) -> CameraFilter:
         options = self.options
@@ -219,7 +222,8 @@ class IntrinsicsEstimator:
         ratio = motion.intrinsics[:2] / self._reference[:2]
         self._heard = self._heard.plus(0.5 * float(np.log(ratio[0] * ratio[1])))
         if self._heard.count % 10 == 1:
-            information = np.array([self.options.motion_sigma**-2, 0.0, 0.0])
+            information = np.zeros(CAMERA)
+            information[0] = self.options.motion_sigma**-2
             both = self._prior.information + np.diag(information)
             mean = np.asarray(np.linalg.solve(both, information * self._heard.mean), np.float64)
             self._filter.expect(CameraPrior(mean, both))

@@ -1,4 +1,4 @@
-"""What all windows together say of the camera: a filter of [log f, cx / W, cy / H] with an honest covariance."""
+"""What all windows together say of the camera: a filter of intrinsics with an honest covariance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Normal distribution of changes [3] of (log f, cx / W, cy / H) from the reference intrinsics.
+    """Normal distribution of changes [4] of (log f, cx / W, cy / H, log fx/fy) from the reference intrinsics.
 
     dispersion: mean square of the windows' deviations from the mean, over what each of them claims.
     """
@@ -43,8 +43,9 @@ class Posterior:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of log f."""
-        return float(np.sqrt(self.covariance[0, 0]))
+        """Standard deviation of log fx or log fy, the larger one; of both, where pixels are square."""
+        by_aspect = 0.25 * self.covariance[3, 3] + abs(self.covariance[0, 3])
+        return float(np.sqrt(self.covariance[0, 0] + by_aspect))
 
 
 @dataclass
@@ -53,7 +54,7 @@ class CameraFilter:
 
     Two things do not average out, however many windows there are, and remain in the covariance of log f.
 
-    prior: of changes [3]. memory_s: after which a window's weight has fallen to 1/e, of time in which
+    prior: of changes [4]. memory_s: after which a window's weight has fallen to 1/e, of time in which
         windows came.
     distortion_sigma: of k, for lenses that distort rays by 1 + k (x^2 + y^2) though their images count as undistorted.
         k is considered, not estimated (Schmidt, 1966), since turns show f and k alike.

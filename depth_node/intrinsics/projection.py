@@ -7,6 +7,7 @@ at infinity need no exception. M views, N points.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +27,16 @@ class PixelCamera:
 
     @classmethod
     def of(cls, intrinsics: tuple[float, float, float, float], change: Float64, width: int, height: int) -> PixelCamera:
-        """From (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) and changes [3] of (log f, cx/W, cy/H)."""
-        fx, fy, cx, cy = intrinsics
-        scale = float(np.exp(change[0]))
-        x, y = (cx + float(change[1])) * width - 0.5, (cy + float(change[2])) * height - 0.5
-        return cls(fx * scale * width, fy * scale * height, x, y)
+        """From (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) and changes as `changed` takes them."""
+        fx, fy, cx, cy = changed(intrinsics, change)
+        return cls(fx * width, fy * height, cx * width - 0.5, cy * height - 0.5)
+
+
+def changed(intrinsics: tuple[float, float, float, float], change: Float64) -> tuple[float, float, float, float]:
+    """Normalised intrinsics after changes [4] of (log f, cx/W, cy/H, log fx/fy); f: geometric mean of fx and fy."""
+    fx, fy, cx, cy = intrinsics
+    log_f, right, down, log_aspect = (float(value) for value in change)
+    return fx * math.exp(log_f + log_aspect / 2), fy * math.exp(log_f - log_aspect / 2), cx + right, cy + down
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Observation:
     """pixels: [M, 2, N]. in_front: [M, N]. Derivatives of the pixels, x and y along axis 1:
 
     pose: [M, 2, 6, N] by (omega, tau) of T <- exp(omega, tau) T, that is P -> exp(omega) P + rho tau;
-    camera: [M, 2, 4, N] by log f (fx and fy alike), cx, cy (pixels), and by k at zero, of all views at once, for lenses
-        that distort rays radially by 1 + k (x^2 + y^2);
+    camera: [M, 2, 5, N] by log f (fx and fy alike), cx, cy (pixels), log fx/fy (with the same f), and by k at zero, of
+        all views at once, for lenses that distort rays radially by 1 + k (x^2 + y^2);
     inverse_depth: [M, 2, N].
     """
 
@@ -102,15 +108,17 @@ def observe(
         moved: Float64 = (direction[:, :2, None] - plane * direction[:, 2, None, None]) * inverse_z[:, None] * focal
         return moved
 
-    # The rays change with the camera, too: log f shrinks them, cx and cy shift them, k bends them.
+    # The rays change with the camera, too: log f shrinks them, cx and cy shift them, log fx/fy stretches, k bends them.
     by_ray = by_point(rotations[:, :, 0]), by_point(rotations[:, :, 1])
     radius, seen_radius = np.sum(rays**2, axis=0), np.sum(plane**2, axis=1, keepdims=True)
     along_ray = by_ray[0] * rays[0] + by_ray[1] * rays[1]
-    intrinsics = np.empty((views, 2, 4, count))
+    intrinsics = np.empty((views, 2, 5, count))
     intrinsics[:, :, 0] = focal * plane - along_ray
     intrinsics[:, :, 1] = np.array([[1.0], [0.0]]) - by_ray[0] / camera.fx
     intrinsics[:, :, 2] = np.array([[0.0], [1.0]]) - by_ray[1] / camera.fy
-    intrinsics[:, :, 3] = focal * plane * seen_radius - along_ray * radius
+    stretch = np.array([[0.5], [-0.5]])
+    intrinsics[:, :, 3] = stretch * focal * plane - 0.5 * (by_ray[0] * rays[0] - by_ray[1] * rays[1])
+    intrinsics[:, :, 4] = focal * plane * seen_radius - along_ray * radius
     return Observation(focal * plane + center, in_front, pose, intrinsics, by_point(translations))
 
 

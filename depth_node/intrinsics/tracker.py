@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from depth_node.camera import PinholeCamera
 from depth_node.frames import NetworkView
 from depth_node.intrinsics.estimate import Intrinsics, IntrinsicsEstimate
-from depth_node.intrinsics.estimator import IntrinsicsEstimator
+from depth_node.intrinsics.estimator import EstimatorOptions, IntrinsicsEstimator
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.selection import SelectedCamera
 from depth_node.intrinsics.store import StoredIntrinsics
@@ -54,13 +54,18 @@ class IntrinsicsTracker:
     """
 
     def __init__(
-        self, prior: Intrinsics, stored: StoredIntrinsics | None = None, motion: MotionObserver | None = None
+        self,
+        prior: Intrinsics,
+        stored: StoredIntrinsics | None = None,
+        motion: MotionObserver | None = None,
+        options: EstimatorOptions | None = None,
     ) -> None:
-        """prior: of the depth model, as for `PinholeCamera.from_prior`."""
+        """prior: of the depth model, as for `PinholeCamera.from_prior`. options: of the estimator."""
         self.tracked: TrackedIntrinsics | None = None
         self.stored = stored
         self._prior = prior
         self._motion = motion
+        self._options = options
         self._key: object = None
         self._estimator: IntrinsicsEstimator | None = None
         self._is_usable = False
@@ -94,10 +99,10 @@ class IntrinsicsTracker:
         stored = self.stored
         if stored is not None and (stored.width, stored.height) == (width, height) and not is_rectified:
             self._is_usable = True
-            return IntrinsicsEstimator(stored.estimate, width, height)
+            return IntrinsicsEstimator(stored.estimate, width, height, self._options)
         self._is_usable = False
         prior = PinholeCamera.from_prior(self._prior, width, height).normalized()
-        return IntrinsicsEstimator(prior, width, height)
+        return IntrinsicsEstimator(prior, width, height, self._options)
 
 
 def is_comparable(selected: SelectedCamera, tracked: TrackedIntrinsics) -> bool:
@@ -110,7 +115,7 @@ def is_comparable(selected: SelectedCamera, tracked: TrackedIntrinsics) -> bool:
 def deviation(camera: PinholeCamera, estimate: IntrinsicsEstimate) -> float:
     """By how many standard deviations a camera's focal length is longer than the estimate's.
 
-    Both are geometric means of fx and fy: estimates have square pixels.
+    Both are geometric means of fx and fy.
     """
     fx, fy, _, _ = camera.normalized()
     estimated_fx, estimated_fy, _, _ = estimate.intrinsics

@@ -7,6 +7,7 @@ a picture of the focal length over time. Exit code 1, and no YAML: the camera tu
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from depth_node.backends import BACKENDS, create_backend, create_motion_backend
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import camera_from_info
 from depth_node.errors import CameraError
+from depth_node.intrinsics.estimator import EstimatorOptions
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.store import (
     StoredIntrinsics,
@@ -46,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     output: Path = arguments.output or Path(f"{name}.yaml")
     model = read_model(find_model(arguments.model))
     pipeline = DepthPipeline(model, create_backend(model, arguments.backend))
-    calibration = calibrate(drive, pipeline, motion_observer(arguments), console)
+    options = EstimatorOptions(square_pixels=arguments.square_pixels)
+    calibration = calibrate(drive, pipeline, motion_observer(arguments), options, console)
 
     console.print(summary(calibration))
     if drive.camera_info is not None:
@@ -78,6 +81,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--backend", default="auto", choices=("auto", *BACKENDS), help="inference library")
     parser.add_argument("--motion-model", metavar="FILE", help="motion model, which helps to begin (default: none)")
+    parser.add_argument(
+        "--square-pixels",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="fx and fy are alike; --no-square-pixels learns them separately, for images that were stretched",
+    )
     parser.add_argument("--camera-name", type=_camera_name, metavar="NAME", help="(default: after the image topic)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="(default: NAME.yaml; the picture beside it)")
     return parser.parse_args(argv)
@@ -97,12 +106,19 @@ def summary(calibration: Calibration) -> str:
     sigma = estimate.relative_sigma
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(estimate.rejected.items()))
     return (
-        f"{calibration.images} images of {camera.width}x{camera.height}: focal length {camera.fx:.1f} pixels, sigma "
+        f"{calibration.images} images of {camera.width}x{camera.height}: {focal_length(camera)}, sigma "
         f"{sigma * camera.fx:.1f} ({sigma:.1%}), principal point ({camera.cx:.1f}, {camera.cy:.1f}); {estimate.state}, "
         f"after {estimate.rotation:.2f} rad of rotation in {estimate.pairs} pairs of images"
         + (f" (others: {rejected})" if rejected else "")
         + (f"; {calibration.damaged} images are damaged" if calibration.damaged else "")
     )
+
+
+def focal_length(camera: PinholeCamera) -> str:
+    """In pixels; both, where pixels are not square."""
+    if math.isclose(camera.fx, camera.fy, rel_tol=1e-4):
+        return f"focal length {camera.fx:.1f} pixels"
+    return f"focal lengths {camera.fx:.1f} and {camera.fy:.1f} pixels"
 
 
 def comparison(calibration: Calibration, bag: Path, topic: str) -> str:

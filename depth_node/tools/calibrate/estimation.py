@@ -19,6 +19,7 @@ from depth_node.errors import BagError, ImageError
 from depth_node.frames import Frame, stamp_ns
 from depth_node.images import rgb_from_image
 from depth_node.intrinsics.estimate import IntrinsicsEstimate
+from depth_node.intrinsics.estimator import EstimatorOptions
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.tracker import IntrinsicsTracker, TrackedIntrinsics
 from depth_node.pipeline import DepthPipeline
@@ -59,13 +60,19 @@ class Calibration:
         return PinholeCamera.from_normalized(self.estimate.intrinsics, self.width, self.height)
 
 
-def calibrate(drive: Drive, pipeline: DepthPipeline, motion: MotionObserver | None, console: Console) -> Calibration:
+def calibrate(
+    drive: Drive,
+    pipeline: DepthPipeline,
+    motion: MotionObserver | None,
+    options: EstimatorOptions,
+    console: Console,
+) -> Calibration:
     """Learn from every image of the drive; console: for a progress bar.
 
     Raises:
         BagError: no image can be decoded, or their size changes.
     """
-    tracker = IntrinsicsTracker(pipeline.model.spec.intrinsics_prior, motion=motion)
+    tracker = IntrinsicsTracker(pipeline.model.spec.intrinsics_prior, motion=motion, options=options)
     history: list[TrackedIntrinsics] = []
     damaged = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -46,7 +46,7 @@ def some_views(seed: int, views: int = 3, points: int = 8) -> tuple[Array, Array
     rng = np.random.default_rng(seed)
     pixels = np.stack([rng.uniform(20, WIDTH - 20, points), rng.uniform(20, HEIGHT - 20, points)])
     rotations = Rotation.from_rotvec(rng.normal(0, 0.1, (views, 3))).as_matrix()
-    change = np.array([0.1, 0.02, -0.01])
+    change = np.array([0.1, 0.02, -0.01, 0.15])
     return pixels, rng.uniform(0, 0.6, points), change, rotations, rng.normal(0, 0.4, (views, 3))
 
 
@@ -95,15 +95,15 @@ def test_jacobians_by_camera_and_distortion(seed: int) -> None:
     pixels, inverse_depth, change, rotations, translations = some_views(seed)
     camera = PixelCamera.of(INTRINSICS, change, WIDTH, HEIGHT)
     observed, step = observe(pixels, inverse_depth, camera, rotations, translations), 1e-6
-    for axis, unit in enumerate((1, WIDTH, HEIGHT)):
+    for axis, unit in enumerate((1, WIDTH, HEIGHT, 1)):
         moved = [
-            seen_by_hand(pixels, inverse_depth, change + s * step * np.eye(3)[axis], rotations, translations)
+            seen_by_hand(pixels, inverse_depth, change + s * step * np.eye(4)[axis], rotations, translations)
             for s in (1, -1)
         ]
         expected = (moved[0] - moved[1]) / (2 * step)
         np.testing.assert_allclose(unit * observed.camera[:, :, axis], expected, rtol=1e-5, atol=1e-3)
     bent = [seen_by_hand(pixels, inverse_depth, change, rotations, translations, k=s * step) for s in (1, -1)]
-    np.testing.assert_allclose(observed.camera[:, :, 3], (bent[0] - bent[1]) / (2 * step), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(observed.camera[:, :, 4], (bent[0] - bent[1]) / (2 * step), rtol=1e-5, atol=1e-4)
 
 
 def test_patch_warps_are_the_derivative_by_the_pixel() -> None:
@@ -159,7 +159,7 @@ def simulated(
     true_depth = rng.uniform(0.2, 2.5, points)
     turns = np.cumsum(turn * rng.normal([0.3, 1.0, 0.1], 0.5, (views, 3)), axis=0)
     ways = np.cumsum(forward * rng.normal([0.0, 0.0, -0.3], 0.03, (views, 3)), axis=0)
-    seen = seen_by_hand(pixels, true_depth, np.zeros(3), Rotation.from_rotvec(turns).as_matrix(), ways)
+    seen = seen_by_hand(pixels, true_depth, np.zeros(4), Rotation.from_rotvec(turns).as_matrix(), ways)
     seen = seen + rng.normal(0, noise, seen.shape)
     outside = (seen[:, 0] < 0) | (seen[:, 0] > WIDTH) | (seen[:, 1] < 0) | (seen[:, 1] > HEIGHT)
     seen = np.where(outside[:, None], np.nan, seen)
@@ -168,7 +168,8 @@ def simulated(
     return Tracks(pixels, seen, predicted / np.median(predicted), WIDTH, HEIGHT)
 
 
-PRIOR = CameraPrior(np.zeros(3), np.diag(np.array([0.3, 0.01, 0.02]) ** -2))
+SIGMAS = np.array([0.3, 0.01, 0.02, 1e-6])
+PRIOR = CameraPrior(np.zeros(4), np.diag(SIGMAS**-2))
 
 
 def longer(factor: float) -> tuple[float, float, float, float]:
@@ -196,8 +197,8 @@ def test_windows_claim_what_they_know() -> None:
         rough = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel())
         found = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel(), start=rough)
         assert found is not None
-        information = found.information[:3, :3] + np.diag([0.0, 1e6, 1e6])  # the principal point is known
-        squares.append((np.linalg.solve(information, found.vector[:3])[0]) ** 2 / np.linalg.inv(information)[0, 0])
+        information = found.information[:4, :4] + np.diag([0.0, 1e6, 1e6, 1e12])  # the rest is known
+        squares.append((np.linalg.solve(information, found.vector[:4])[0]) ** 2 / np.linalg.inv(information)[0, 0])
     # The mean of 30 is within 0.56 .. 1.57 in 95 of 100 cases; Gauss-Newton's covariance is not exact.
     assert 0.4 < np.mean(squares) < 1.8
 
@@ -208,8 +209,25 @@ def test_pure_translation_says_nothing_of_the_focal_length() -> None:
     assert still is not None
     assert turning is not None
     assert turning.information[0, 0] > 50 * still.information[0, 0]
-    posterior = np.linalg.inv(still.information[:3, :3] + PRIOR.information)
+    posterior = np.linalg.inv(still.information[:4, :4] + PRIOR.information)
     assert np.sqrt(posterior[0, 0]) > 0.5 * 0.3
+
+
+def test_stretched_pixels_are_found() -> None:
+    """fx 8 % longer and fy 8 % shorter than assumed: nothing of it in f, all of it in their ratio."""
+    fx, fy, cx, cy = INTRINSICS
+    assumed = fx * np.exp(-0.08), fy * np.exp(0.08), cx, cy
+    free = CameraPrior(np.zeros(4), np.diag(np.array([0.3, 0.01, 0.02, 0.15]) ** -2))
+    for seed in range(3):
+        tracks = simulated(seed)
+        rough = adjust(tracks, assumed, free, DepthErrorModel())
+        found = adjust(tracks, assumed, free, DepthErrorModel(), start=rough)
+        assert found is not None
+        assert found.camera[0] == pytest.approx(0, abs=0.04)
+        assert found.camera[3] == pytest.approx(0.16, abs=0.04)
+        square = adjust(tracks, assumed, PRIOR, DepthErrorModel(), start=rough)
+        assert square is not None
+        assert square.camera[3] == pytest.approx(0, abs=1e-4)
 
 
 def test_outliers_do_not_matter() -> None:

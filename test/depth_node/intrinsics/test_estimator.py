@@ -240,3 +240,23 @@ def test_a_motion_network_is_a_weak_prior(images: list[Image]) -> None:
     for number, image in enumerate(images):
         estimate = learned.add(image, flat, number * STEP_NS, says)
     assert abs(error(estimate, TRUE)) < 0.05
+
+
+def test_stretched_images_need_pixels_that_are_not_square(images: list[Image]) -> None:
+    """Images squeezed to 4/5 of their height: fy is 4/5 of fx in pixels, and the same in heights of the image."""
+    height = HEIGHT * 4 // 5
+    squeezed = [cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA) for image in images]
+    prior = (1.1 * TRUE, 1.1 * TRUE * WIDTH / height, 0.5, 0.5)
+    flat = np.ones((height, WIDTH), np.float32)
+    estimates = []
+    for square_pixels in (False, True):
+        learner = IntrinsicsEstimator(prior, WIDTH, height, EstimatorOptions(square_pixels=square_pixels))
+        for number, image in enumerate(squeezed):
+            estimate = learner.add(image, flat, number * STEP_NS)
+        estimates.append(estimate)
+    free, square = estimates
+    assert free.intrinsics[0] == pytest.approx(TRUE, rel=0.05)
+    assert free.intrinsics[1] == pytest.approx(FOCAL_LENGTH / HEIGHT, rel=0.05)
+    assert abs(error(free, TRUE)) < 1.96 * free.relative_sigma
+    fx, fy, _, _ = square.intrinsics
+    assert fx * WIDTH == pytest.approx(fy * height, rel=1e-3)
