@@ -3,6 +3,7 @@
 from depth_node.synthetic.handheld import handheld_walk
 from depth_node.synthetic.render import render
 from depth_node.synthetic.street import MovingCar, SyntheticFrame, street_drive, street_world
+from depth_node.synthetic.vehicle import VehicleMotion, junction_drive
 from depth_node.synthetic.world import Primitive, Street, World
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "Primitive",
     "Street",
     "SyntheticFrame",
+    "VehicleMotion",
     "World",
     "handheld_walk",
+    "junction_drive",
     "render",
     "street_drive",
     "street_world",
