@@ -124,7 +124,7 @@ def _read_pair(root: Path, image: Path, missing: MissingFiles) -> dict[str, Fram
         intrinsics=rig.right.normalized(),
         sequence=f"{left.sequence}/{RIGHT}",
         depth=None,
-        stereo=StereoView(image, np.linalg.inv(rig.T_right_left)),
+        stereo=StereoView(image, np.asarray(np.linalg.inv(rig.T_right_left), np.float64)),
     )
     return {LEFT: left, RIGHT: partner}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -74,7 +75,8 @@ def _track(images: Mapping[int, Gray]) -> _Tracks:
         return _Tracks(np.empty((2, 0)), np.empty((0, 2, 0)), ())
     seen: dict[int, Float64] = {}
     for direction in (-1, 1):
-        position, velocity = corners, np.zeros_like(corners)
+        position = np.asarray(corners, np.float32)
+        velocity = np.zeros_like(position)
         alive = np.ones(len(corners), bool)
         image, offset = reference, direction
         while offset in images:
@@ -94,11 +96,13 @@ def _follow(
     a: Gray, b: Gray, points: NDArray[np.float32], guess: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Where points [N, 1, 2] of a are in b, and which of them lead back."""
-    options = {"winSize": (17, 17), "maxLevel": 4, "criteria": _CRITERIA, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
-    found, forward, _ = cv2.calcOpticalFlowPyrLK(a, b, points, guess.copy(), **options)
-    back, backward, _ = cv2.calcOpticalFlowPyrLK(b, a, found, points.copy(), **options)
+    track = partial(
+        cv2.calcOpticalFlowPyrLK, winSize=(17, 17), maxLevel=4, criteria=_CRITERIA, flags=cv2.OPTFLOW_USE_INITIAL_FLOW
+    )
+    found, forward, _ = track(a, b, points, guess.copy())
+    back, backward, _ = track(b, a, found, points.copy())
     near = np.linalg.norm(back - points, axis=-1) < _BACK
-    return found, (near & (forward == 1) & (backward == 1))[:, 0]
+    return np.asarray(found, np.float32), (near & (forward == 1) & (backward == 1))[:, 0]
 
 
 def _two_views(tracks: _Tracks, K: Float64) -> tuple[int, Float64, Float64, Float64] | None:
@@ -126,7 +130,7 @@ def _two_views(tracks: _Tracks, K: Float64) -> tuple[int, Float64, Float64, Floa
         inliers[:, 0] > 0, (along * across).sum(0) / np.maximum((along**2).sum(0), 1e-12), np.nan
     )
     inverse_depth[~(inverse_depth > 0)] = np.nan
-    return far, rotation, t, inverse_depth
+    return far, np.asarray(rotation, np.float64), np.asarray(t, np.float64), inverse_depth
 
 
 def _adjusted(

@@ -15,7 +15,6 @@ from itertools import pairwise
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
 
 from training.data.road_plane import road_plane
 from training.data.video_motion import WindowMotion, window_motion
@@ -104,8 +103,21 @@ def _smoothed(count: int, steps: Float64, seen: NDArray[np.intp], measured: Floa
         diagonal = height.copy()
         diagonal[:-1] += link
         diagonal[1:] += link
-        x = solveh_banded(np.stack([diagonal, np.append(-link, 0.0)]), pull, lower=True)
-    return np.asarray(x)
+        x = _solve_tridiagonal(diagonal, -link, pull)
+    return x
+
+
+def _solve_tridiagonal(diagonal: Float64, beside: Float64, right: Float64) -> Float64:
+    """x of A x = right, A symmetric positive definite with `diagonal` [N] and `beside` [N - 1] it."""
+    d, x = diagonal.copy(), right.copy()
+    for i, off in enumerate(beside):
+        factor = off / d[i]
+        d[i + 1] -= factor * off
+        x[i + 1] -= factor * x[i]
+    x[-1] /= d[-1]
+    for i in range(len(beside) - 1, -1, -1):
+        x[i] = (x[i] - beside[i] * x[i + 1]) / d[i]
+    return x
 
 
 def _cauchy(ratio: Float64) -> Float64:
