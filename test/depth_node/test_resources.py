@@ -22,7 +22,12 @@ SHARED_FOLDERS = ("launch", "config", "models")
 
 
 def files_below(*folders: Path) -> set[str]:
-    return {str(path.relative_to(REPOSITORY)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(REPOSITORY))
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
 
 
 @pytest.fixture(scope="module")
