@@ -197,12 +197,13 @@ def _errors(
 
 
 def plot(found: dict[str, Focal], path: Path) -> None:
-    """Predicted over true f for every stream; lines join the zooms of one pair, or of the median pair of a drive."""
+    """Predicted over true f for every stream; each line joins the zooms of one pair."""
     figure, axes = plt.subplots(1, len(found), figsize=(4 * len(found), 4), sharex=True, sharey=True, squeeze=False)
     for axis, (name, focal) in zip(axes[0], found.items(), strict=True):
         for true, predicted in zip(np.exp(focal.true), np.exp(focal.predicted), strict=True):
             axis.plot(true, predicted, linewidth=0.5, alpha=0.4, color="tab:blue")
-        axis.axline((0.5, 0.5), slope=1, color="black", linewidth=1)
+        span = np.exp([focal.true.min(), focal.true.max()])
+        axis.plot(span, span, color="black", linewidth=1)
         axis.set_title(f"{name}: slope {focal.slope:.2f}")
         axis.set_xscale("log")
         axis.set_yscale("log")
