@@ -174,9 +174,12 @@ class Scene:
     depth: Tensor
 
 
-def scene(*views: tuple[float, float, float, float, float]) -> Scene:
+TURNING = ((0, 0, 0, 0, 0), (0, 6, 0.1, 0, 0.1), (0, -6, -0.1, 0, 0.1), (4, 0, 0, 0.05, 0.1), (-4, 0, 0, -0.05, 0.1))
+
+
+def scene(*views: tuple[float, float, float, float, float], zoom: float = 1.0) -> Scene:
     """The first view is the target; each is pitch and yaw in degrees, and x, y, z in metres."""
-    focal = TRUE_FOCAL * WIDTH
+    focal = TRUE_FOCAL * zoom * WIDTH
     camera = PinholeCamera(WIDTH, HEIGHT, focal, focal, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
     world = street_world(seed=3)
     assert world.street is not None
@@ -229,12 +232,16 @@ def learn(scene: Scene, camera: CameraIntrinsics, steps: int = 60) -> float:
 @pytest.mark.parametrize("error", [0.3, -0.3])
 def test_a_camera_that_turns_teaches_its_focal_length(error: float) -> None:
     """K and poses together, from 30 % error; the depth is the true one."""
-    turning = scene(
-        (0, 0, 0, 0, 0), (0, 6, 0.1, 0, 0.1), (0, -6, -0.1, 0, 0.1), (4, 0, 0, 0.05, 0.1), (-4, 0, 0, -0.05, 0.1)
-    )
     camera = vector(focal=TRUE_FOCAL * (1 + error), square_pixels=True, fixed_center=True)
-    assert learn(turning, camera) == pytest.approx(TRUE_FOCAL, rel=0.02)
+    assert learn(scene(*TURNING), camera) == pytest.approx(TRUE_FOCAL, rel=0.02)
     assert describe(camera).startswith("learned camera")
+
+
+@pytest.mark.parametrize("zoom", [0.75, 1.3])
+def test_from_images_zoomed_by_s_a_focal_length_s_times_as_long_is_learned(zoom: float) -> None:
+    """The same street through another lens, from the focal length of the first one."""
+    camera = vector(focal=TRUE_FOCAL, square_pixels=True, fixed_center=True)
+    assert learn(scene(*TURNING, zoom=zoom), camera) / TRUE_FOCAL == pytest.approx(zoom, rel=0.02)
 
 
 def test_to_a_camera_that_only_moves_on_all_focal_lengths_are_alike() -> None:
