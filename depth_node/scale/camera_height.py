@@ -23,7 +23,8 @@ _STEADY, _UNSTEADY = math.radians(3), math.radians(5)
 class CameraHeightScale:
     """Scale from the known height of the camera over the ground that it sees, filtered over frames.
 
-    The sigma is NaN as long as the planes are not steady enough to be the ground below a fixed camera.
+    The sigma is NaN as long as the planes are not steady enough to be the ground below a fixed camera; once a whole
+    window of frames has not shown a steady one, the estimate warns.
     """
 
     def __init__(self, camera_height: float) -> None:
@@ -40,8 +41,10 @@ class CameraHeightScale:
         if not self._filter.known:
             return unknown_scale("no ground was seen in enough frames")
         reason = self._judge()
-        sigma = self._filter.relative_sigma if self._is_steady else math.nan
-        return ScaleEstimate(self._filter.factor, "camera_height", sigma, reason)
+        if self._is_steady:
+            return ScaleEstimate(self._filter.factor, "camera_height", self._filter.relative_sigma, reason)
+        warning = f"scale from a plane that may be no ground: {reason}" if len(self._planes) == WINDOW else ""
+        return ScaleEstimate(self._filter.factor, "camera_height", reason=reason, warning=warning)
 
     def _judge(self) -> str:
         """Note whether the ground is steady, and say what it looks like.
