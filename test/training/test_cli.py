@@ -57,9 +57,11 @@ def test_help_names_and_explains_every_option(name: str, capsys: pytest.CaptureF
 
 def test_help_of_train_names_tasks_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of("train", capsys)
-    assert text.startswith("usage: python -m training train [--config RECIPE.yaml] [options]\n\nTrain a depth network")
+    assert text.startswith(
+        "usage: python -m training train [--config RECIPE.yaml] [options]\n\nTrain a network by a recipe"
+    )
     assert "\n  python -m training train --config RECIPE --resume" in text  # examples keep their lines
-    assert "Tasks: SelfSupervisedDepth, SupervisedDepth." in text
+    assert "Tasks: SelfSupervisedDepth, SupervisedDepth, SupervisedMotion." in text
     for option in ("--resume", "--weights", "--name", "--data.batch_size", "--data.augmentation.flip", "--model"):
         assert f"\n  {option} " in text
 

@@ -42,6 +42,6 @@ def test_proxy_depth_of_sources_is_read_by_a_recipe(
 
 
 def test_an_option_of_another_kind_of_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sources = "[{kind: kitti_2015, cameras: [image_2]}]"
+    sources = "[{kind: kitti_2015, split_file: list.txt}]"
     assert cli.main(["proxy_depth", "--root", ".", "--output", str(tmp_path), "--sources", sources]) == 2
-    assert "a source of kind kitti_2015 has no cameras; it has select" in capsys.readouterr().err
+    assert "a source of kind kitti_2015 has no split_file; it has select, cameras" in capsys.readouterr().err

@@ -234,7 +234,7 @@ def test_weights_of_other_shapes_and_files_without_a_size(mono: Published, tmp_p
 def test_motion_survives_a_task_checkpoint(tmp_path: Path, checkpoint: Path) -> None:
     """The card names the encoder, so that a pose network is rebuilt without a recipe."""
     content = torch.load(checkpoint, weights_only=True)
-    assert content["pose_network_card"] == {"encoder": "resnet18", "intrinsics": None}
+    assert content["pose_network_card"] == {"encoder": "resnet18", "intrinsics": None, "training": None}
     assert isinstance(load_pose_network(checkpoint).network, PoseNetwork)
     content["pose_network_card"] = {"encoder": "resnet34"}
     torch.save(content, tmp_path / "b.ckpt")

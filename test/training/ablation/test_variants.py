@@ -71,13 +71,16 @@ SHIPPED = read_recipe(ROOT / "config" / "training" / "ablation.yaml")
 
 
 @pytest.mark.parametrize("name", SHIPPED["variants"])
-@pytest.mark.parametrize("budget", [Budget(steps=10), Budget(minutes=1)])
-def test_shipped_variants_are_recipes(name: str, budget: Budget, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("budget", "optimization"), [(Budget(steps=10), {}), (Budget(minutes=1), {"schedule": "step"})]
+)
+def test_shipped_variants_are_recipes(name: str, budget: Budget, optimization: dict[str, str], tmp_path: Path) -> None:
     """As `train --print_config` reads them, which checks keys and types and runs nothing."""
     content = SHIPPED["variants"][name]
+    run = {"data": {"root": "DATA"}, "model": {"init_args": {"optimization": optimization}}}
     variant = Variant(ROOT / content["recipe"], content.get("set", {}))
     path = tmp_path / "recipe.yaml"
-    path.write_text(compose_recipe(variant, SHIPPED["common"], budget, {"data": {"root": "DATA"}}))
+    path.write_text(compose_recipe(variant, SHIPPED["common"], budget, run))
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", "--config", str(path), "--print_config"])
     assert stop.value.code == 0
