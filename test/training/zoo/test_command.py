@@ -15,6 +15,7 @@ from depth_node.model import read_model
 from depth_node.shipped_models import read_facts
 from training import cli, runs
 from training.checkpoints import read_checkpoint
+from training.recipes import merged, read_recipe
 from training.zoo.card import SECTION, SECTIONS
 
 ENCODER = "mobilenetv3_small_050"
@@ -174,6 +175,6 @@ def test_shipped_zoos_name_recipes_and_cards_that_exist(path: Path) -> None:
     assert sorted(SECTION.findall(card)) == sorted(SECTIONS)
     made = set(content.get("data", {}))
     for stage in content["stages"]:
-        recipe = yaml.safe_load((REPOSITORY / stage["recipe"]).read_text())
+        recipe = merged(read_recipe(REPOSITORY / stage["recipe"]), stage.get("set", {}))
         used = {entry[key] for entry in recipe["data"]["train"] for key in ("path", "proxy") if key in entry}
         assert {name for name in used if name.isupper()} <= made
