@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from rich import box
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
+from rich.table import Column, Table
 
 from depth_node.backends import available_backends, create_backend, create_motion_backend
 from depth_node.errors import BackendError, ModelFileError
@@ -71,11 +72,11 @@ def is_of(facts: MeasuredFacts, model: ModelFile | MotionModelFile) -> bool:
 
 
 def listing(described: Sequence[dict[str, Any]]) -> Table:
-    """One row a model."""
-    table = Table("name", "kind", "input", "arithmetic", "MB", "parameters", "score", "licence", "recipe")
+    """One row a model, 80 columns wide; what there is no room for, `explain` says."""
+    narrow = [Column(name, no_wrap=True) for name in ("name", "kind", "input", "in", "MB", "weights")]
+    table = Table(*narrow, "score", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for row in described:
-        parameters = f"{row['parameters'] / 1e6:.1f} M"
-        numbers = (f"{row['megabytes']:.1f}", parameters, row["score"] or "-", row["license"], row["recipe"])
+        numbers = (f"{row['megabytes']:.1f}", f"{row['parameters'] / 1e6:.1f} M", row["score"] or "-")
         table.add_row(row["name"], row["kind"], row["input"], row["arithmetic"], *numbers)
     return table
 
