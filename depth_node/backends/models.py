@@ -9,36 +9,11 @@ from numpy.typing import NDArray
 
 from depth_node.backends.float_image import input_adaptor
 from depth_node.backends.interface import MotionPrediction, Prediction, Session
+from depth_node.backends.session_user import SessionUser
 from depth_node.model import ModelFile, MotionModelFile
 
 
-class _SessionUser:
-    """What a session is, under the name of the model that runs in it."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    @property
-    def name(self) -> str:
-        """See `Loaded`."""
-        return self._session.name
-
-    @property
-    def device(self) -> str:
-        """See `Loaded`."""
-        return self._session.device
-
-    @property
-    def precision(self) -> str:
-        """See `Loaded`."""
-        return self._session.precision
-
-    def close(self) -> None:
-        """See `Loaded.close`."""
-        self._session.close()
-
-
-class DepthModel(_SessionUser):
+class DepthModel(SessionUser):
     """A depth model in a session; a `Backend`."""
 
     def __init__(self, model: ModelFile, session: Session) -> None:
@@ -55,7 +30,7 @@ class DepthModel(_SessionUser):
         return Prediction(maps[0], maps[1] if len(maps) > 1 else None)
 
 
-class MotionModel(_SessionUser):
+class MotionModel(SessionUser):
     """A motion model in a session; a `MotionBackend`."""
 
     def __init__(self, model: MotionModelFile, session: Session) -> None:

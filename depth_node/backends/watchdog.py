@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.backends.interface import Session
+from depth_node.backends.session_user import SessionUser
 from depth_node.errors import InferenceTimeoutError
 
 _Outputs = dict[str, NDArray[np.float32]]
@@ -38,7 +39,7 @@ class HangingInferences:
             return len(self._errors)
 
 
-class WatchedSession:
+class WatchedSession(SessionUser):
     """A `Session` whose inferences run in a thread of its own, and are given up when they take longer than `timeout_s`.
 
     A thread that waits inside of a library cannot be ended, nor can its session be closed meanwhile: `close` leaves
@@ -46,28 +47,13 @@ class WatchedSession:
     """
 
     def __init__(self, session: Session, timeout_s: float) -> None:
-        self._session = session
+        super().__init__(session)
         self._timeout_s = timeout_s
         self._given_up: Future[_Outputs] | None = None
         self._calls: queue.SimpleQueue[tuple[Mapping[str, NDArray[Any]], Future[_Outputs]] | None] = queue.SimpleQueue()
         # A daemon, so that the process can end in spite of it.
         self._thread = threading.Thread(target=self._work, name=f"inference of {session.name}", daemon=True)
         self._thread.start()
-
-    @property
-    def name(self) -> str:
-        """See `Loaded`."""
-        return self._session.name
-
-    @property
-    def device(self) -> str:
-        """See `Loaded`."""
-        return self._session.device
-
-    @property
-    def precision(self) -> str:
-        """See `Loaded`."""
-        return self._session.precision
 
     @property
     def is_hanging(self) -> bool:
