@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.backends.interface import MotionPrediction
-from depth_node.intrinsics.bundle import CAMERA, Adjustment, CameraPrior, adjust
+from depth_node.intrinsics.bundle import Adjustment, CameraPrior, adjust
 from depth_node.intrinsics.depth_errors import DepthErrorModel
 from depth_node.intrinsics.estimate import Intrinsics, IntrinsicsEstimate, IntrinsicsState
 from depth_node.intrinsics.filter import CameraFilter, Evidence
-from depth_node.intrinsics.projection import changed, rotation_angle
-from depth_node.intrinsics.window import Grey, Views, adjust_window, select_points, working_images
+from depth_node.intrinsics.patches import Grey
+from depth_node.intrinsics.projection import CAMERA, changed, rotation_angle
+from depth_node.intrinsics.window import Views, WindowModel, adjust_window, select_points, working_images
 
-_RELINEARIZE = 0.04  # change of log f after which a window is adjusted again
+_RELINEARIZE = 0.01  # change of log f after which a window is adjusted again
+_LEAST_DISTORTION_SIGMA = 0.003  # of k as kept over a restart
 _SQUARE = 1e-6  # sigma of log fx/fy where pixels are square: as good as none
 _CONTRADICTIONS = 6  # windows in a row, after which the camera is another one (a zoom lens, another device)
 _HYSTERESIS = 1.5  # times the sigma of convergence, at which it is lost again
@@ -29,8 +31,8 @@ class EstimatorOptions:
     prior_sigma: of log f, where the prior does not say. principal_point_sigma: in widths of the image.
     square_pixels: the images' fx and fy are alike, as the prior's are; else they are learned separately, and
         aspect_sigma is of log fx/fy.
-    distortion_sigma: of the radial distortion that images have though they count as rectified. model_sigma: of log f,
-        for what all windows have in common. Both: see `CameraFilter`.
+    distortion_sigma: of the radial distortion k that images have though they count as undistorted, where they have any.
+    model_sigma: of log f, for what all windows have in common; see `CameraFilter`.
     depth_errors: of the network. motion_sigma: of log f as a motion network says.
     max_rate: images per second that are looked at; 0: all. max_gap_s: without images, after which a window ends.
     points: at most, of a window. views: beside its first image. min_step: between them, median over points, in widths.
@@ -44,7 +46,7 @@ class EstimatorOptions:
     principal_point_sigma: float = 0.01
     square_pixels: bool = True
     aspect_sigma: float = 0.15
-    distortion_sigma: float = 0.02
+    distortion_sigma: float = 0.03
     model_sigma: float = 0.02
     depth_errors: DepthErrorModel = field(default_factory=DepthErrorModel)
     motion_sigma: float = 0.25
@@ -56,7 +58,7 @@ class EstimatorOptions:
     min_points: int = 60
     min_alive: float = 0.4
     min_rotation: float = 0.004
-    max_noise: float = 0.001
+    max_noise: float = 0.0015
     min_inliers: float = 0.6
     max_deviation: float = 4.0
     min_windows: int = 3
@@ -79,26 +81,33 @@ class IntrinsicsEstimator:
         options: EstimatorOptions | None = None,
     ) -> None:
         self.options = options or EstimatorOptions()
-        known = isinstance(prior, IntrinsicsEstimate)
+        known = prior if isinstance(prior, IntrinsicsEstimate) else None
         self._reference = prior.intrinsics if isinstance(prior, IntrinsicsEstimate) else prior
-        log_f_sigma = prior.relative_sigma if isinstance(prior, IntrinsicsEstimate) else self.options.prior_sigma
         self._shape = width / height
-        self._prior = self._prior_of(log_f_sigma)
+        self._prior = self._prior_of(known)
         self._filter = self._fresh_filter()
         self._views = Views(self.options.min_step)
         self._last_ns: int | None = None
         self._rotation, self._pairs, self._contradictions = 0.0, 0, 0
         self._rejected: Counter[str] = Counter()
         self._heard = _RunningMean()
-        self._has_converged = known and log_f_sigma <= self.options.converged_sigma
+        self._has_converged = known is not None and known.relative_sigma <= self.options.converged_sigma
 
     @property
     def estimate(self) -> IntrinsicsEstimate:
         """What is known now."""
         posterior = self._filter.posterior
-        intrinsics = changed(self._reference, posterior.mean)
-        rejected = dict(self._rejected)
-        return IntrinsicsEstimate(intrinsics, posterior.sigma, self._state(), self._rotation, self._pairs, rejected)
+        intrinsics = changed(self._reference, posterior.mean[:4])
+        return IntrinsicsEstimate(
+            intrinsics,
+            posterior.sigma,
+            self._state(),
+            self._rotation,
+            self._pairs,
+            dict(self._rejected),
+            posterior.distortion,
+            posterior.distortion_sigma,
+        )
 
     def add(
         self,
@@ -119,15 +128,19 @@ class IntrinsicsEstimator:
             self._follow(grey, inverse, stamp_ns)
         return self.estimate
 
-    def _prior_of(self, log_f_sigma: float) -> CameraPrior:
-        options = self.options
+    def _prior_of(self, known: IntrinsicsEstimate | None) -> CameraPrior:
+        options, mean = self.options, np.zeros(CAMERA)
+        log_f_sigma, distortion_sigma = options.prior_sigma, options.distortion_sigma
+        if known is not None:
+            log_f_sigma = known.relative_sigma
+            if known.is_distorted:
+                mean[-1], distortion_sigma = known.distortion, max(known.distortion_sigma, _LEAST_DISTORTION_SIGMA)
         center, aspect = options.principal_point_sigma, _SQUARE if options.square_pixels else options.aspect_sigma
-        sigmas = np.array([log_f_sigma, center, center * self._shape, aspect])
-        return CameraPrior(np.zeros(CAMERA), np.diag(sigmas**-2.0))
+        sigmas = np.array([log_f_sigma, center, center * self._shape, aspect, distortion_sigma])
+        return CameraPrior(mean, np.diag(sigmas**-2.0))
 
     def _fresh_filter(self) -> CameraFilter:
-        options = self.options
-        return CameraFilter(self._prior, options.distortion_sigma, options.model_sigma, options.memory_s)
+        return CameraFilter(self._prior, self.options.model_sigma, self.options.memory_s)
 
     def _state(self) -> IntrinsicsState:
         """Converged once sure enough, until it is much less sure."""
@@ -175,7 +188,9 @@ class IntrinsicsEstimator:
             self._rejected["too little texture"] += 1
             return
         prior = self._filter.window_prior()
-        found = adjust_window(images, points, self._reference, prior, options.depth_errors, options.min_alive)
+        known = prior.mean if self._filter.evidence else None
+        model = WindowModel(self._reference, prior, options.depth_errors, options.min_alive)
+        found = adjust_window(images, points, model, known)
         if found is None:
             self._rejected["lost"] += 1
             return
@@ -184,7 +199,8 @@ class IntrinsicsEstimator:
         if fault:
             self._rejected[fault] += 1
             return
-        self._filter.add(Evidence(stamp_ns, float(prior.mean[0]), tracks, adjustment))
+        linearized = adjustment.camera if known is None else known
+        self._filter.add(Evidence(stamp_ns, float(linearized[0]), tracks, adjustment))
         self._rotation += _path(adjustment)
         self._pairs += len(adjustment.rotations)
 
@@ -200,7 +216,7 @@ class IntrinsicsEstimator:
         if self._filter.deviation(adjustment) > options.max_deviation:
             self._contradictions += 1
             if self._contradictions >= _CONTRADICTIONS:
-                self._prior = self._prior_of(options.prior_sigma)
+                self._prior = self._prior_of(None)
                 self._filter = self._fresh_filter()
                 self._contradictions, self._has_converged = 0, False
             return "contradiction"
@@ -213,7 +229,8 @@ class IntrinsicsEstimator:
         if index is None:
             return
         evidence, prior = self._filter.evidence[index], self._filter.window_prior()
-        again = adjust(evidence.tracks, self._reference, prior, self.options.depth_errors, start=evidence.adjustment)
+        errors, start = self.options.depth_errors, evidence.adjustment
+        again = adjust(evidence.tracks, self._reference, prior, errors, start, at=prior.mean)
         if again is not None:
             self._filter.replace(index, again)
 
@@ -225,7 +242,8 @@ class IntrinsicsEstimator:
             information = np.zeros(CAMERA)
             information[0] = self.options.motion_sigma**-2
             both = self._prior.information + np.diag(information)
-            mean = np.asarray(np.linalg.solve(both, information * self._heard.mean), np.float64)
+            weighted = information * self._heard.mean + self._prior.information @ self._prior.mean
+            mean = np.asarray(np.linalg.solve(both, weighted), np.float64)
             self._filter.expect(CameraPrior(mean, both))
 
 

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from depth_node.intrinsics.bundle import CAMERA, LENS, Adjustment, CameraPrior, Tracks
-from depth_node.intrinsics.projection import Float64
+from depth_node.intrinsics.bundle import Adjustment, CameraPrior
+from depth_node.intrinsics.projection import CAMERA, Float64
+from depth_node.intrinsics.tracks import Tracks
 
 _KEPT = 40  # windows that can still be linearised again
 _WINDOW_SIGMA = 0.2  # of log f as a window's prior: much wider than what it may tell, so that windows stay independent
-_DISPERSION, _DISPERSION_WINDOWS = 1.5, 6.0  # what is expected of it, and how many windows that counts for
+_DISPERSION, _DISPERSION_WINDOWS = 2.5, 6.0  # what is expected of it, and how many windows that counts for
 _LONGEST_PAUSE_S = 60.0  # what a longer one counts for: parked over night, or the clock is set, a camera stays as it is
+_CENTER, _K = np.array([1, 2]), 4  # of the camera's parameters
+_STUDENT = 3.0  # degrees of freedom of the principal point's prior
+_CERTAIN = 100.0  # a deviation of k, in variances, beyond which a larger one makes no difference
 _HUBER = 2.0  # standard deviations of a window from all others, beyond which it counts less
 
 
@@ -32,7 +36,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Normal distribution of changes [4] of (log f, cx / W, cy / H, log fx/fy) from the reference intrinsics.
+    """Normal distribution of changes [5] of (log f, cx / W, cy / H, log fx/fy, k) from the reference intrinsics.
 
     dispersion: mean square of the windows' deviations from the mean, over what each of them claims.
     """
@@ -47,29 +51,33 @@ class Posterior:
         by_aspect = 0.25 * self.covariance[3, 3] + abs(self.covariance[0, 3])
         return float(np.sqrt(self.covariance[0, 0] + by_aspect))
 
+    @property
+    def distortion(self) -> float:
+        """k."""
+        return float(self.mean[_K])
+
+    @property
+    def distortion_sigma(self) -> float:
+        """Standard deviation of k."""
+        return float(np.sqrt(self.covariance[_K, _K]))
+
 
 @dataclass
 class CameraFilter:
     """Information of windows, added up under a prior; old windows fade.
 
-    Two things do not average out, however many windows there are, and remain in the covariance of log f.
-
-    prior: of changes [4]. memory_s: after which a window's weight has fallen to 1/e, of time in which
-        windows came.
-    distortion_sigma: of k, for lenses that distort rays by 1 + k (x^2 + y^2) though their images count as undistorted.
-        k is considered, not estimated (Schmidt, 1966), since turns show f and k alike.
+    prior: of changes [5]. memory_s: after which a window's weight has fallen to 1/e, of time in which windows came.
     model_sigma: of log f, once any window has told of it, for what worlds and patches are taken for and are not: rigid,
-        flat, and alike from near and far.
+        flat, and alike from near and far. It does not average out, however many windows there are.
     """
 
     prior: CameraPrior
-    distortion_sigma: float
     model_sigma: float
     memory_s: float
     evidence: list[Evidence] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._old = _Sum(np.zeros((LENS, LENS)), np.zeros(LENS), 0.0, 0.0)
+        self._old = _Sum(np.zeros((CAMERA, CAMERA)), np.zeros(CAMERA), 0.0, 0.0)
         self._posterior = self._solve()
 
     @property
@@ -87,12 +95,9 @@ class CameraFilter:
 
     def deviation(self, adjustment: Adjustment) -> float:
         """By how many standard deviations a window contradicts what was known before it."""
-        posterior = self._posterior
-        information = adjustment.information[:CAMERA, :CAMERA]
-        by_lens = adjustment.information[:CAMERA, CAMERA]
-        surprise = adjustment.vector[:CAMERA] - information @ posterior.mean
+        posterior, information = self._posterior, adjustment.information
+        surprise = adjustment.vector - information @ posterior.mean
         expected = posterior.dispersion * information + information @ posterior.covariance @ information
-        expected += self.distortion_sigma**2 * np.outer(by_lens, by_lens)
         return float(abs(surprise[0]) / np.sqrt(expected[0, 0]))
 
     def add(self, evidence: Evidence) -> None:
@@ -133,26 +138,48 @@ class CameraFilter:
     def _solve(self) -> Posterior:
         """Weighted least squares over all windows, reweighted until weights and dispersion agree with the mean."""
         mean, dispersion = self.prior.mean.copy(), _DISPERSION
-        total, covariance = self._old, np.linalg.inv(self.prior.information)
+        covariance = np.asarray(np.linalg.inv(self.prior.information), np.float64)
         for _ in range(5 if self.evidence else 0):
             total = self._old.plus(self._sum(self.evidence, mean, dispersion))
             expected = _DISPERSION_WINDOWS * _DISPERSION
             dispersion = max(1.0, (total.squares + expected) / (total.count + _DISPERSION_WINDOWS))
-            covariance = np.linalg.inv(self.prior.information + total.information[:CAMERA, :CAMERA] / dispersion)
-            mean = covariance @ (self.prior.information @ self.prior.mean + total.vector[:CAMERA] / dispersion)
-        by_distortion = covariance @ total.information[:CAMERA, CAMERA] / dispersion
-        considered = self.distortion_sigma**2 * np.outer(by_distortion, by_distortion)
+            prior = self._prior_at(mean)
+            covariance = np.asarray(np.linalg.inv(prior + total.information / dispersion), np.float64)
+            mean = covariance @ (prior @ self.prior.mean + total.vector / dispersion)
+        mean, covariance = self._with_or_without_distortion(mean, covariance)
         # Of what the windows told, not of the prior: none of it without them.
         told = 1 - covariance[0, 0] * self.prior.information[0, 0]
-        considered[0, 0] += (told * self.model_sigma) ** 2
-        return Posterior(mean, covariance + considered, dispersion)
+        covariance[0, 0] += (max(0.0, told) * self.model_sigma) ** 2
+        return Posterior(mean, covariance, dispersion)
+
+    def _prior_at(self, mean: Float64) -> Float64:
+        """Information [5, 5] of the prior: of a principal point far from the middle, as of a crop, it is weaker."""
+        deviation = (mean - self.prior.mean)[_CENTER]
+        known = np.diag(self.prior.information)[_CENTER]
+        prior = self.prior.information.copy()
+        prior[_CENTER, _CENTER] *= np.minimum(1.0, (_STUDENT + 1) / (_STUDENT + deviation**2 * known))
+        return prior
+
+    def _with_or_without_distortion(self, mean: Float64, covariance: Float64) -> tuple[Float64, Float64]:
+        """Mean over two models, a lens without and one with distortion, and the covariance of the latter.
+
+        Turns show f and k alike, so that a k of little evidence would only make f uncertain: most images that count as
+        undistorted are. The odds are even before there is evidence; after it by Dickey's ratio of densities at k = 0.
+        """
+        if self.prior.mean[_K]:  # a lens that is known to distort
+            return mean, covariance
+        k, variance, prior_variance = mean[_K], covariance[_K, _K], 1 / self.prior.information[_K, _K]
+        log_odds = 0.5 * (np.log(variance / prior_variance) + min(k * k / variance, _CERTAIN))
+        share = 1 / (1 + np.exp(-log_odds))
+        change = covariance[:, _K] * (k / variance)
+        return mean - (1 - share) * change, covariance + share * (1 - share) * np.outer(change, change)
 
     def _sum(self, evidence: list[Evidence], mean: Float64, dispersion: float) -> _Sum:
         """Of windows, weighted by age and by Huber for their deviation from `mean`."""
         information = np.stack([window.adjustment.information for window in evidence])
         vector = np.stack([window.adjustment.vector for window in evidence])
         ages = self.evidence[-1].seconds - np.array([window.seconds for window in evidence])
-        surprise = vector[:, 0] - information[:, 0, :CAMERA] @ mean
+        surprise = vector[:, 0] - information[:, 0] @ mean
         squares = surprise**2 / np.maximum(information[:, 0, 0], 1e-12)
         huber = np.minimum(1, _HUBER * np.sqrt(dispersion / np.maximum(squares, 1e-12)))
         weights = huber * np.exp(-ages / self.memory_s)

@@ -1,8 +1,8 @@
 """Where pixels of a reference view with known inverse depth are seen in others, and all derivatives.
 
-A pixel (x, y) has the ray u = ((x - cx) / fx, (y - cy) / fy, 1). With inverse depth rho and T_view_reference = (R, t)
-it is seen at (fx a + cx, fy b + cy), (a, b) = (Px, Py) / Pz, P = R u + rho t: the point over its depth, so that points
-at infinity need no exception. M views, N points.
+A pixel (x, y) has the ray u, of which (1 + k |u|^2) u = ((x - cx) / fx, (y - cy) / fy). With inverse depth rho and
+T_view_reference = (R, t) it is seen at (fx a + cx, fy b + cy), (a, b) = (1 + k |p|^2) p, p = (Px, Py) / Pz,
+P = R (u, 1) + rho t: the point over its depth, so that points at infinity need no exception. M views, N points.
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 
+CAMERA = 5  # log f, cx, cy, log fx/fy, k
+POSE = 6  # omega, tau
+_UNDISTORTING = 4  # steps of a fixed point; exact to 1e-6 for what counts as nearly undistorted
+
+
 @dataclass(frozen=True)
 class PixelCamera:
-    """Intrinsics in pixels; pixel centres are integers."""
+    """Intrinsics in pixels; pixel centres are integers. k: of the radial distortion 1 + k (x^2 + y^2)."""
 
     fx: float
     fy: float
     cx: float
     cy: float
+    k: float = 0.0
 
     @classmethod
     def of(cls, intrinsics: tuple[float, float, float, float], change: Float64, width: int, height: int) -> PixelCamera:
-        """From (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) and changes as `changed` takes them."""
-        fx, fy, cx, cy = changed(intrinsics, change)
-        return cls(fx * width, fy * height, cx * width - 0.5, cy * height - 0.5)
+        """From (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) and changes [5] of (log f, cx/W, cy/H, log fx/fy, k)."""
+        fx, fy, cx, cy = changed(intrinsics, change[:4])
+        return cls(fx * width, fy * height, cx * width - 0.5, cy * height - 0.5, float(change[4]))
 
 
 def changed(intrinsics: tuple[float, float, float, float], change: Float64) -> tuple[float, float, float, float]:
@@ -41,19 +47,31 @@ def changed(intrinsics: tuple[float, float, float, float], change: Float64) -> t
 
 @dataclass(frozen=True)
 class Observation:
-    """pixels: [M, 2, N]. in_front: [M, N]. Derivatives of the pixels, x and y along axis 1:
+    """pixels: [M, 2, N]. in_front: [M, N]. jacobian: [M, 12, 2, N], derivatives of the pixels by
 
-    pose: [M, 2, 6, N] by (omega, tau) of T <- exp(omega, tau) T, that is P -> exp(omega) P + rho tau;
-    camera: [M, 2, 5, N] by log f (fx and fy alike), cx, cy (pixels), log fx/fy (with the same f), and by k at zero, of
-        all views at once, for lenses that distort rays radially by 1 + k (x^2 + y^2);
-    inverse_depth: [M, 2, N].
+    camera: log f (fx and fy alike), cx, cy (pixels), log fx/fy (with the same f), and k, of all views at once;
+    pose: (omega, tau) of T <- exp(omega, tau) T, that is P -> exp(omega) P + rho tau;
+    inverse_depth.
     """
 
     pixels: Float64
     in_front: NDArray[np.bool_]
-    pose: Float64
-    camera: Float64
-    inverse_depth: Float64
+    jacobian: Float64
+
+    @property
+    def camera(self) -> Float64:
+        """[M, 5, 2, N]."""
+        return self.jacobian[:, :CAMERA]
+
+    @property
+    def pose(self) -> Float64:
+        """[M, 6, 2, N]."""
+        return self.jacobian[:, CAMERA : CAMERA + POSE]
+
+    @property
+    def inverse_depth(self) -> Float64:
+        """[M, 2, N]."""
+        return self.jacobian[:, CAMERA + POSE]
 
 
 def rotation_matrix(axis_angle: Float64) -> Float64:
@@ -83,7 +101,10 @@ def observe(
     """Pixels [2, N] of inverse depth [N], in views with rotations [M, 3, 3], translations [M, 3]: T_view_reference."""
     views, count = len(rotations), pixels.shape[1]
     focal, center = np.array([[camera.fx], [camera.fy]]), np.array([[camera.cx], [camera.cy]])
-    rays = (pixels - center) / focal
+    bent = (pixels - center) / focal
+    rays = bent
+    for _ in range(_UNDISTORTING if camera.k else 0):
+        rays = bent / (1 + camera.k * np.sum(rays**2, axis=0))
     points = rotations @ np.concatenate([rays, np.ones((1, count))]) + translations[:, :, None] * inverse_depth
     in_front = points[:, 2] > 0.1
     inverse_z = 1 / np.where(in_front, points[:, 2], 1.0)
@@ -91,35 +112,60 @@ def observe(
     a, b = plane[:, 0], plane[:, 1]
     along = inverse_depth * inverse_z
 
-    pose = np.zeros((views, 2, 6, count))
-    pose[:, 0, 0] = -a * b
-    pose[:, 0, 1] = 1 + a * a
-    pose[:, 0, 2] = -b
-    pose[:, 1, 0] = -1 - b * b
-    pose[:, 1, 1] = a * b
-    pose[:, 1, 2] = a
-    pose[:, 0, 3] = pose[:, 1, 4] = along
-    pose[:, 0, 5] = -a * along
-    pose[:, 1, 5] = -b * along
-    pose *= focal[:, None]
-
     def by_point(direction: Float64) -> Float64:
-        """Derivative of the pixels [M, 2, N] for P moving along direction [M, 3]."""
-        moved: Float64 = (direction[:, :2, None] - plane * direction[:, 2, None, None]) * inverse_z[:, None] * focal
+        """Derivative of the plane [M, 2, N] for P moving along direction [M, 3]."""
+        moved: Float64 = (direction[:, :2, None] - plane * direction[:, 2, None, None]) * inverse_z[:, None]
         return moved
 
+    jacobian = np.empty((views, CAMERA + POSE + 1, 2, count))
+    pose = jacobian[:, CAMERA : CAMERA + POSE]
+    pose[:, 0, 0] = -a * b
+    pose[:, 0, 1] = -1 - b * b
+    pose[:, 1, 0] = 1 + a * a
+    pose[:, 1, 1] = a * b
+    pose[:, 2, 0] = -b
+    pose[:, 2, 1] = a
+    pose[:, 3, 0] = pose[:, 4, 1] = along
+    pose[:, 3, 1] = pose[:, 4, 0] = 0
+    pose[:, 5, 0] = -a * along
+    pose[:, 5, 1] = -b * along
+    jacobian[:, -1] = by_point(translations)
     # The rays change with the camera, too: log f shrinks them, cx and cy shift them, log fx/fy stretches, k bends them.
-    by_ray = by_point(rotations[:, :, 0]), by_point(rotations[:, :, 1])
+    by_ray = np.stack([by_point(rotations[:, :, 0]), by_point(rotations[:, :, 1])], axis=1)
+    if camera.k:
+        bending = _distortion(plane, camera.k)
+        _bend(jacobian[:, CAMERA:], *bending)
+        _bend(by_ray, *bending)
+        xx, xy, yy = _distortion(rays, camera.k)
+        by_x, by_y = by_ray[:, 0], by_ray[:, 1]
+        by_ray = np.stack([yy * by_x - xy * by_y, xx * by_y - xy * by_x], axis=1) / (xx * yy - xy * xy)
+
     radius, seen_radius = np.sum(rays**2, axis=0), np.sum(plane**2, axis=1, keepdims=True)
-    along_ray = by_ray[0] * rays[0] + by_ray[1] * rays[1]
-    intrinsics = np.empty((views, 2, 5, count))
-    intrinsics[:, :, 0] = focal * plane - along_ray
-    intrinsics[:, :, 1] = np.array([[1.0], [0.0]]) - by_ray[0] / camera.fx
-    intrinsics[:, :, 2] = np.array([[0.0], [1.0]]) - by_ray[1] / camera.fy
+    seen = plane * (1 + camera.k * seen_radius)
+    across, down = by_ray[:, 0] * bent[0], by_ray[:, 1] * bent[1]
     stretch = np.array([[0.5], [-0.5]])
-    intrinsics[:, :, 3] = stretch * focal * plane - 0.5 * (by_ray[0] * rays[0] - by_ray[1] * rays[1])
-    intrinsics[:, :, 4] = focal * plane * seen_radius - along_ray * radius
-    return Observation(focal * plane + center, in_front, pose, intrinsics, by_point(translations))
+    jacobian[:, 0] = seen - across - down
+    jacobian[:, 1] = (np.array([[1.0], [0.0]]) - by_ray[:, 0]) / camera.fx
+    jacobian[:, 2] = (np.array([[0.0], [1.0]]) - by_ray[:, 1]) / camera.fy
+    jacobian[:, 3] = stretch * seen - 0.5 * (across - down)
+    jacobian[:, 4] = plane * seen_radius - (by_ray[:, 0] * rays[0] + by_ray[:, 1] * rays[1]) * radius
+    jacobian *= focal
+    return Observation(focal * seen + center, in_front, jacobian)
+
+
+def _distortion(plane: Float64, k: float) -> tuple[Float64, Float64, Float64]:
+    """Derivative of (1 + k |p|^2) p by p at [..., 2, N]: entries xx, xy (and yx), yy [..., N]."""
+    x, y = plane[..., 0, :], plane[..., 1, :]
+    across, down = k * x * x, k * y * y
+    radial = 1 + across + down
+    return radial + 2 * across, 2 * k * x * y, radial + 2 * down
+
+
+def _bend(derivatives: Float64, xx: Float64, xy: Float64, yy: Float64) -> None:
+    """In place, derivatives [M, K, 2, N] of x and y by the chain rule, through a symmetric matrix [M, N]."""
+    x = xx[:, None] * derivatives[:, :, 0] + xy[:, None] * derivatives[:, :, 1]
+    derivatives[:, :, 1] = xy[:, None] * derivatives[:, :, 0] + yy[:, None] * derivatives[:, :, 1]
+    derivatives[:, :, 0] = x
 
 
 def patch_warps(observed: Observation, inverse_depth_gradient: Float64) -> Float64:
@@ -128,6 +174,6 @@ def patch_warps(observed: Observation, inverse_depth_gradient: Float64) -> Float
     A shift of the pixel turns its ray as the opposite shift of the principal point does, without what that does to the
     view.
     """
-    warps = np.eye(2)[:, :, None] - observed.camera[:, :, 1:3]
+    warps = np.eye(2)[:, :, None] - observed.camera[:, 1:3].transpose(0, 2, 1, 3)
     warps += observed.inverse_depth[:, :, None] * inverse_depth_gradient
     return warps

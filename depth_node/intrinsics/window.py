@@ -11,18 +11,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_node.intrinsics.bundle import Adjustment, CameraPrior, Tracks, adjust
+from depth_node.intrinsics.bundle import Adjustment, CameraPrior, adjust
 from depth_node.intrinsics.depth_errors import DepthErrorModel
-from depth_node.intrinsics.patches import align_patches
-from depth_node.intrinsics.projection import Float64, PixelCamera, observe, patch_warps
-
-Grey = NDArray[np.uint8]
+from depth_node.intrinsics.patches import SHARED_VARIANCE, Grey, PatchAligner
+from depth_node.intrinsics.projection import Float64, Observation, PixelCamera, observe, patch_warps
+from depth_node.intrinsics.tracks import Tracks
 
 MAX_PIXELS = 320_000  # of the images that points are followed in
 BORDER = 8  # pixels without points
 _OUTLINE = 7  # pixels; points keep away from steps of depth within such a square
 _MAX_STEP = 0.3  # of inverse depth within it, relative
-_BLUR = 0.7  # pixels; makes interpolation between pixels exact enough
+_TRACKER_SIGMA = 0.1  # pixels; of points that are followed from image to image, at the least
+_MIN_VIEWS = 2
+_FEW = 2  # steps of an adjustment that is not the last one
 _GRID = (12, 5)  # points across and down that tell how far images are apart
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 12, 0.03)
 
@@ -86,36 +87,73 @@ def select_points(image: Grey, inverse_depth: NDArray[np.float32], count: int) -
     return Points(pixels, at_points / median, np.stack([across, down]).astype(np.float64) / median)
 
 
+@dataclass(frozen=True)
+class WindowModel:
+    """What an adjustment starts from: see `adjust`. min_alive: share of points that the last view used has to show."""
+
+    intrinsics: tuple[float, float, float, float]
+    prior: CameraPrior
+    errors: DepthErrorModel
+    min_alive: float
+
+
 def adjust_window(
-    images: list[Grey],
-    points: Points,
-    intrinsics: tuple[float, float, float, float],
-    prior: CameraPrior,
-    errors: DepthErrorModel,
-    min_alive: float,
+    images: list[Grey], points: Points, model: WindowModel, at: Float64 | None = None
 ) -> tuple[Tracks, Adjustment] | None:
     """Adjustment of the tracks, patches aligned by its result, adjustment of where those are; None if hopeless.
 
-    points: of the last image. min_alive: share of them that the earliest image that is used has to show.
+    points: of the last image. at: see `adjust`.
     """
     *earlier, reference = images
-    seen = _follow(reference, earlier[::-1], points.pixels, min_alive)
-    if len(seen) < 2:
-        return None
-    height, width = reference.shape
-    tracks = Tracks(points.pixels, seen, points.inverse_depth, width, height)
-    first = adjust(tracks, intrinsics, prior, errors, iterations=4)
+    earlier.reverse()
+    seen = _follow(reference, earlier, points.pixels, model.min_alive)
+    first = _adjusted_tracks(reference, points, seen, model)
     if first is None:
         return None
-    camera = PixelCamera.of(intrinsics, first.camera, width, height)
-    inverse_depth = np.where(np.isfinite(first.inverse_depth), first.inverse_depth, points.inverse_depth)
-    observed = observe(points.pixels, inverse_depth, camera, first.rotations, first.translations)
-    warps = patch_warps(observed, points.gradient)
-    views = [_smooth(image) for image in earlier[::-1][: len(seen)]]
-    refined = align_patches(_smooth(reference), views, points.pixels, seen, warps)
-    tracks = Tracks(points.pixels, refined, points.inverse_depth, width, height)
-    second = adjust(tracks, intrinsics, prior, errors, start=first)
-    return None if second is None else (tracks, second)
+    aligner = PatchAligner(reference, earlier[: len(seen)], points.pixels)
+    tracks, second = _adjusted_patches(aligner, reference, points, seen, first, model, iterations=_FEW)
+    if second is None:
+        return None
+    tracks, third = _adjusted_patches(aligner, reference, points, seen, second, model, at=at)
+    return None if third is None else (tracks, third)
+
+
+def _adjusted_tracks(reference: Grey, points: Points, seen: Float64, model: WindowModel) -> Adjustment | None:
+    """A first adjustment of tracks [M, 2, N], near enough for patches to be warped by."""
+    if len(seen) < _MIN_VIEWS:
+        return None
+    height, width = reference.shape
+    information = np.broadcast_to(np.eye(2)[:, :, None] / _TRACKER_SIGMA**2, (len(seen), 2, 2, seen.shape[-1]))
+    tracks = Tracks(points.pixels, seen, information, points.inverse_depth, 0.0, width, height)
+    return adjust(tracks, model.intrinsics, model.prior, model.errors, iterations=2 * _FEW)
+
+
+def _adjusted_patches(
+    aligner: PatchAligner,
+    reference: Grey,
+    points: Points,
+    seen: Float64,
+    start: Adjustment,
+    model: WindowModel,
+    at: Float64 | None = None,
+    iterations: int = 20,
+) -> tuple[Tracks, Adjustment | None]:
+    """Patches aligned from where they are seen [M, 2, N], as warped by an adjustment, and the next adjustment."""
+    height, width = reference.shape
+    warps = patch_warps(_predicted(reference, points, start, model), points.gradient)
+    aligned = aligner.align(seen, warps)
+    tracks = Tracks(
+        points.pixels, aligned.seen, aligned.information, points.inverse_depth, SHARED_VARIANCE, width, height
+    )
+    return tracks, adjust(tracks, model.intrinsics, model.prior, model.errors, start, at, iterations)
+
+
+def _predicted(reference: Grey, points: Points, adjustment: Adjustment, model: WindowModel) -> Observation:
+    """Where an adjustment sees points."""
+    height, width = reference.shape
+    camera = PixelCamera.of(model.intrinsics, adjustment.camera, width, height)
+    inverse_depth = np.where(np.isfinite(adjustment.inverse_depth), adjustment.inverse_depth, points.inverse_depth)
+    return observe(points.pixels, inverse_depth, camera, adjustment.rotations, adjustment.translations)
 
 
 def working_images(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32]) -> tuple[Grey, NDArray[np.float32]]:
@@ -164,7 +202,3 @@ def _tracked(
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
     return np.asarray(found, np.float32), np.asarray(status) > 0
-
-
-def _smooth(image: Grey) -> NDArray[np.float32]:
-    return np.asarray(cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), _BLUR), np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 import turning_camera
 from depth_node.backends.interface import MotionPrediction
-from depth_node.camera import PinholeCamera
+from depth_node.camera import PinholeCamera, distort_rays, undistort_pixels
 from depth_node.intrinsics import EstimatorOptions, IntrinsicsEstimate, IntrinsicsEstimator
 from depth_node.synthetic import handheld_walk, street_world
 from turning_camera import HEIGHT, WIDTH
@@ -58,11 +60,17 @@ def estimator(fx: float, width: int = WIDTH, height: int = HEIGHT, **options: fl
 def feed(
     learner: IntrinsicsEstimator, images: list[Image], first_ns: int = 0, step_ns: int = STEP_NS
 ) -> IntrinsicsEstimate:
-    """Images of a world at infinity, whose depth is unknown."""
-    flat = np.ones(images[0].shape[:2], np.float32)
+    """Images of a camera that turns on the spot; nothing moves by parallax, whatever the depth."""
+    depth = some_depth(*images[0].shape[:2])
     for number, image in enumerate(images):
-        estimate = learner.add(image, flat, first_ns + number * step_ns)
+        estimate = learner.add(image, depth, first_ns + number * step_ns)
     return estimate
+
+
+def some_depth(height: int, width: int) -> NDArray[np.float32]:
+    """Inverse depth as of a street: from 2.5 below the camera to 0.15 at the horizon and above."""
+    down = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    return np.repeat(np.maximum(np.float32(0.15), 4.5 * (down - np.float32(0.45))), width, axis=1)
 
 
 def error(estimate: IntrinsicsEstimate, fx: float) -> float:
@@ -164,9 +172,9 @@ def test_repeated_and_older_stamps_are_refused(images: list[Image]) -> None:
     learner = estimator(TRUE)
     feed(learner, images[:10])
     before = learner.estimate
-    flat = np.ones((HEIGHT, WIDTH), np.float32)
-    learner.add(images[0], flat, 9 * STEP_NS)
-    after = learner.add(images[0], flat, 7 * STEP_NS)
+    depth = some_depth(HEIGHT, WIDTH)
+    learner.add(images[0], depth, 9 * STEP_NS)
+    after = learner.add(images[0], depth, 7 * STEP_NS)
     assert after.rejected["stamp not newer"] == 2
     assert after.intrinsics == before.intrinsics
 
@@ -188,10 +196,10 @@ def test_gaps_do_not_join_what_is_apart(images: list[Image]) -> None:
 
 
 def test_dropped_images_do_no_harm(images: list[Image]) -> None:
-    learner, flat = estimator(1.2 * TRUE), np.ones((HEIGHT, WIDTH), np.float32)
+    learner, depth = estimator(1.2 * TRUE), some_depth(HEIGHT, WIDTH)
     kept = np.flatnonzero(np.random.default_rng(0).uniform(size=len(images)) > 0.3)
     for number in kept:
-        estimate = learner.add(images[number], flat, int(number) * STEP_NS)
+        estimate = learner.add(images[number], depth, int(number) * STEP_NS)
     assert abs(error(estimate, TRUE)) < 0.05
 
 
@@ -229,17 +237,49 @@ def test_a_motion_network_is_a_weak_prior(images: list[Image]) -> None:
     """It moves what is not known yet, once for all images, and hardly what is."""
     fx = 1.2 * TRUE
     says = MotionPrediction(np.zeros(3), np.zeros(3), np.array([fx, fx * WIDTH / HEIGHT, 0.5, 0.5]))
-    flat = np.ones((HEIGHT, WIDTH), np.float32)
+    depth = some_depth(HEIGHT, WIDTH)
     ignorant = estimator(TRUE)
     for number in range(30):
-        estimate = ignorant.add(images[0], flat, number * STEP_NS, says)
+        estimate = ignorant.add(images[0], depth, number * STEP_NS, says)
     weight = 0.25**-2 / (0.25**-2 + 0.3**-2)
     assert error(estimate, TRUE) == pytest.approx(weight * np.log(1.2), rel=1e-3)
     assert estimate.relative_sigma == pytest.approx((0.25**-2 + 0.3**-2) ** -0.5, rel=1e-3)
     learned = estimator(TRUE)
     for number, image in enumerate(images):
-        estimate = learned.add(image, flat, number * STEP_NS, says)
+        estimate = learned.add(image, depth, number * STEP_NS, says)
     assert abs(error(estimate, TRUE)) < 0.05
+
+
+@pytest.mark.parametrize("k", [-0.15, 0.04])
+def test_a_lens_that_distorts_is_learned_and_the_focal_length_with_it(
+    walk: list[tuple[Image, NDArray[np.float32]]], k: float
+) -> None:
+    """The walk, as OpenCV's own model of the lens would show it."""
+    pinhole = PinholeCamera(320, 160, 256.0, 256.0, 159.5, 79.5)
+    lens = replace(pinhole, distortion=(k, 0.0, 0.0, 0.0, 0.0))
+    pixels = np.stack(np.meshgrid(np.arange(320), np.arange(160)), axis=-1).astype(np.float64)
+    x, y = np.moveaxis(distort_rays(pinhole, undistort_pixels(lens, pixels)), -1, 0).astype(np.float32)
+    learner = estimator(1.2 * 0.8, 320, 160)
+    for number, (image, inverse_depth) in enumerate(walk):
+        bent = cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        depth = cv2.remap(inverse_depth, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
+        estimate = learner.add(np.asarray(bent, np.uint8), np.asarray(depth, np.float32), number * STEP_NS)
+    assert estimate.is_distorted
+    assert estimate.distortion == pytest.approx(k, abs=0.008)
+    assert abs(error(estimate, 0.8)) < 0.015
+    camera = estimate.camera(640, 320)
+    assert camera.distortion == (estimate.distortion, 0.0, 0.0, 0.0, 0.0)
+    known = IntrinsicsEstimator(estimate, 320, 160).estimate
+    assert known.distortion == pytest.approx(estimate.distortion)
+
+
+def test_a_pinhole_camera_has_no_distortion(walk: list[tuple[Image, NDArray[np.float32]]]) -> None:
+    learner = estimator(0.8, 320, 160)
+    for number, (image, inverse_depth) in enumerate(walk):
+        estimate = learner.add(image, inverse_depth, number * STEP_NS)
+    assert not estimate.is_distorted
+    assert abs(estimate.distortion) < 0.002
+    assert not estimate.camera(320, 160).is_distorted
 
 
 def test_stretched_images_need_pixels_that_are_not_square(images: list[Image]) -> None:
@@ -247,12 +287,12 @@ def test_stretched_images_need_pixels_that_are_not_square(images: list[Image]) -
     height = HEIGHT * 4 // 5
     squeezed = [cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA) for image in images]
     prior = (1.1 * TRUE, 1.1 * TRUE * WIDTH / height, 0.5, 0.5)
-    flat = np.ones((height, WIDTH), np.float32)
+    depth = some_depth(height, WIDTH)
     estimates = []
     for square_pixels in (False, True):
         learner = IntrinsicsEstimator(prior, WIDTH, height, EstimatorOptions(square_pixels=square_pixels))
         for number, image in enumerate(squeezed):
-            estimate = learner.add(image, flat, number * STEP_NS)
+            estimate = learner.add(image, depth, number * STEP_NS)
         estimates.append(estimate)
     free, square = estimates
     assert free.intrinsics[0] == pytest.approx(TRUE, rel=0.05)

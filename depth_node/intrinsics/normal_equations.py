@@ -1,0 +1,105 @@
+"""Normal equations of a bundle adjustment, with points and what their observations share eliminated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from depth_node.intrinsics.projection import CAMERA, POSE, Float64
+from depth_node.intrinsics.tracks import SharedNoise
+
+_RIDGE = 1e-9
+
+
+@dataclass(frozen=True)
+class DepthDeviation:
+    """How inverse depth [N] deviates from what was predicted, beyond modes [K, N] times their amplitudes [K].
+
+    information: [N], of the deviation. Amplitudes are standard normal.
+    """
+
+    deviation: Float64
+    information: Float64
+    modes: Float64
+    amplitudes: Float64
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Of camera, poses and modes (n), with points eliminated; and what it takes to find the points [N].
+
+    hessian: [n, n], gradient: [n], coupling: [n, N], point_hessian: [N], point_gradient: [N].
+    """
+
+    hessian: Float64
+    gradient: Float64
+    coupling: Float64
+    point_hessian: Float64
+    point_gradient: Float64
+
+    def point_step(self, change: Float64) -> Float64:
+        """Change of inverse depths [N] that goes with a change [n] of all else."""
+        step: Float64 = -(self.point_gradient + change @ self.coupling) / self.point_hessian
+        return step
+
+    def of_camera(self) -> tuple[Float64, Float64]:
+        """Hessian [5, 5] and gradient [5] of the camera alone, all else eliminated."""
+        rest = self.hessian[CAMERA:, CAMERA:] + _RIDGE * np.eye(len(self.hessian) - CAMERA)
+        inner = np.linalg.solve(rest, self.hessian[CAMERA:, :CAMERA])
+        hessian = self.hessian[:CAMERA, :CAMERA] - self.hessian[:CAMERA, CAMERA:] @ inner
+        return hessian, self.gradient[:CAMERA] - inner.T @ self.gradient[CAMERA:]
+
+
+def normal_equations(
+    jacobian: Float64, residuals: Float64, noise: SharedNoise, depth: DepthDeviation
+) -> NormalEquations:
+    """Of M views.
+
+    jacobian: [M, 12, 2, N], as `Observation`'s, and residuals [M, 2, N]; both whitened and weighted, as by `noise.own`.
+    """
+    views, _, _, count = jacobian.shape
+    poses, size = slice(CAMERA, CAMERA + POSE * views), CAMERA + POSE * views + len(depth.modes)
+    hessian, gradient, coupling = np.zeros((size, size)), np.zeros(size), np.zeros((size, count))
+    both, by_depth = jacobian[:, : CAMERA + POSE], jacobian[:, -1]
+    rows = both.reshape(views, CAMERA + POSE, -1)
+    squares = rows @ rows.transpose(0, 2, 1)
+    slopes = (rows @ residuals.reshape(views, -1, 1))[..., 0]
+    hessian[:CAMERA, :CAMERA] = squares[:, :CAMERA, :CAMERA].sum(axis=0)
+    gradient[:CAMERA] = slopes[:, :CAMERA].sum(axis=0)
+    gradient[poses] = slopes[:, CAMERA:].ravel()
+    for view in range(views):
+        own = slice(CAMERA + POSE * view, CAMERA + POSE * (view + 1))
+        hessian[own, own] = squares[view, CAMERA:, CAMERA:]
+        hessian[:CAMERA, own] = squares[view, :CAMERA, CAMERA:]
+        hessian[own, :CAMERA] = squares[view, CAMERA:, :CAMERA]
+    with_depth = both[:, :, 0] * by_depth[:, None, 0] + both[:, :, 1] * by_depth[:, None, 1]
+    coupling[:CAMERA] = with_depth[:, :CAMERA].sum(axis=0)
+    coupling[poses] = with_depth[:, CAMERA:].reshape(-1, count)
+    point_hessian, point_gradient = np.sum(by_depth**2, axis=(0, 1)), np.sum(by_depth * residuals, axis=(0, 1))
+
+    # The offsets that views share.
+    by_offset = noise.own.by_offset(jacobian)
+    of_all_but_poses = by_offset.sum(axis=1)
+    of_poses = by_offset[:, :, CAMERA:-1].reshape(2, -1, count)
+    of_camera_and_poses = noise.eliminated(np.concatenate([of_all_but_poses[:, :CAMERA], of_poses], axis=1))
+    of_depth = noise.eliminated(of_all_but_poses[:, -1])
+    of_residuals = noise.eliminated(noise.own.by_offset(residuals).sum(axis=1))
+    for offset, depth_offset, slope in zip(of_camera_and_poses, of_depth, of_residuals, strict=True):
+        hessian[: poses.stop, : poses.stop] -= offset @ offset.T
+        gradient[: poses.stop] -= offset @ slope
+        coupling[: poses.stop] -= offset * depth_offset
+        point_hessian -= depth_offset**2
+        point_gradient -= depth_offset * slope
+
+    modes, information = slice(poses.stop, size), depth.information
+    hessian[modes, modes] = (depth.modes * information) @ depth.modes.T + np.eye(len(depth.modes))
+    gradient[modes] = depth.amplitudes - depth.modes @ (information * depth.deviation)
+    coupling[modes] = -depth.modes * information
+    point_hessian += information
+    point_gradient += information * depth.deviation
+
+    eliminated = coupling / point_hessian
+    hessian -= eliminated @ coupling.T
+    gradient -= eliminated @ point_gradient
+    return NormalEquations(hessian, gradient, coupling, point_hessian, point_gradient)
