@@ -18,7 +18,13 @@ from depth_node.camera_messages import camera_info_message
 from depth_node.errors import DepthNodeError
 from depth_node.frames import NetworkView
 from depth_node.inputs import camera_info_topic, image_topic
-from depth_node.intrinsics.description import focal_lengths, selected_values, state_sentence, tracked_values
+from depth_node.intrinsics.description import (
+    distortion_warning,
+    focal_lengths,
+    selected_values,
+    state_sentence,
+    tracked_values,
+)
 from depth_node.intrinsics.estimate import Intrinsics
 from depth_node.intrinsics.estimator import EstimatorOptions
 from depth_node.intrinsics.observation import MotionObserver
@@ -217,7 +223,7 @@ class OnlineIntrinsics:
             return f"{self._why_prior()}: the intrinsics are the model's prior, the geometry is approximate{progress}"
         if self.deviation is not None and abs(self.deviation) > WRONG_SIGMAS:
             return f"camera_info does not fit the images, by {abs(self.deviation):.1f} standard deviations"
-        return ""
+        return distortion_warning(selected, tracked) if tracked is not None else ""
 
     def _status(self, tracked: TrackedIntrinsics) -> DiagnosticStatus:
         selected = self._selector.selected

@@ -5,12 +5,19 @@ from __future__ import annotations
 from depth_node.camera import PinholeCamera
 from depth_node.intrinsics.selection import SelectedCamera
 from depth_node.intrinsics.tracker import TrackedIntrinsics
+from depth_node.rectification import Rectification
+
+VISIBLE_DISTORTION = (
+    0.05  # of k1; an image's corner then is off by a per cent of its distance from the middle, and more
+)
 
 
 def state_sentence(tracked: TrackedIntrinsics) -> str:
     """The state of an estimate, with its numbers."""
     estimate = tracked.estimate
     known = f"focal length {tracked.camera.fx:.1f} pixels, sigma {estimate.relative_sigma:.1%}"
+    if estimate.is_distorted:
+        known += f", lens distortion k1 {estimate.distortion:.3f}"
     return f"{estimate.state}: {known} after {estimate.rotation:.2f} rad of rotation"
 
 
@@ -19,6 +26,18 @@ def focal_lengths(camera: PinholeCamera, tracked: TrackedIntrinsics) -> str:
     learned = tracked.camera
     sigma = tracked.estimate.relative_sigma * learned.fx
     return f"its focal length is {camera.fx:.1f} pixels, the learned one {learned.fx:.1f} with a sigma of {sigma:.1f}"
+
+
+def distortion_warning(selected: SelectedCamera, tracked: TrackedIntrinsics) -> str:
+    """What to do about a lens that visibly distorts, while points are computed as of one that does not; else empty."""
+    estimate = tracked.estimate
+    is_rectified = isinstance(selected.camera, Rectification) or tracked.is_rectified
+    if is_rectified or not estimate.is_distorted or abs(estimate.distortion) < VISIBLE_DISTORTION:
+        return ""
+    return (
+        f"the lens distorts (k1 {estimate.distortion:.2f}), and points do not know: call ~/save_intrinsics, and give "
+        "the file to the camera's driver (camera_info_url), so that images are rectified"
+    )
 
 
 def selected_values(selected: SelectedCamera) -> dict[str, str]:
@@ -38,6 +57,8 @@ def tracked_values(tracked: TrackedIntrinsics, deviation: float | None) -> dict[
         **{name: f"{getattr(camera, name):.2f}" for name in ("fx", "fy", "cx", "cy")},
         "relative_sigma": f"{estimate.relative_sigma:.5f}",
         "focal_length_sigma": f"{estimate.relative_sigma * camera.fx:.2f}",
+        "distortion_k1": f"{estimate.distortion:.5f}",
+        "distortion_sigma": f"{estimate.distortion_sigma:.5f}",
         "rotation": f"{estimate.rotation:.4f}",
         "pairs": str(estimate.pairs),
         "size": f"{tracked.width}x{tracked.height}",

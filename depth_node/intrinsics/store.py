@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from depth_node.calibration_file import camera_from_calibration, read_mapping, write_calibration
-from depth_node.camera import PinholeCamera
 from depth_node.errors import CalibrationFileError
 from depth_node.intrinsics.estimate import IntrinsicsEstimate
 from depth_node.resources import owned_directory
@@ -76,11 +75,12 @@ def write_intrinsics(stored: StoredIntrinsics, path: Path, camera_name: str) -> 
         CalibrationFileError: the file cannot be written.
     """
     estimate = stored.estimate
-    camera = PinholeCamera.from_normalized(estimate.intrinsics, stored.width, stored.height)
+    camera = estimate.camera(stored.width, stored.height)
     section = {
         "relative_sigma": round(estimate.relative_sigma, 6),  # of the focal length; 0.01 is one per cent
         "focal_length_sigma": round(estimate.relative_sigma * camera.fx, 3),  # pixels
         "rotation": round(estimate.rotation, 4),  # rad
+        "distortion_sigma": round(estimate.distortion_sigma, 6),  # of the first distortion coefficient
         "pairs": estimate.pairs,
         "state": estimate.state,
     }
@@ -110,6 +110,9 @@ def read_intrinsics(path: Path) -> StoredIntrinsics:
         state=state,
         rotation=_number(section, "rotation", path, 0.0, math.inf),
         pairs=int(_number(section, "pairs", path, 0, math.inf)),
+        distortion=camera.distortion[0] if camera.distortion else 0.0,
+        # Files of before distortion was learned have none.
+        distortion_sigma=_number({"distortion_sigma": 0.0, **section}, "distortion_sigma", path, 0.0, 1.0),
     )
     return StoredIntrinsics(camera.width, camera.height, estimate)
 

@@ -38,7 +38,7 @@ class TrackedIntrinsics:
     @property
     def camera(self) -> PinholeCamera:
         """The estimate in pixels."""
-        return PinholeCamera.from_normalized(self.estimate.intrinsics, self.width, self.height)
+        return self.estimate.camera(self.width, self.height)
 
     def is_of(self, width: int, height: int, is_rectified: bool) -> bool:
         """Whether this is about such images."""

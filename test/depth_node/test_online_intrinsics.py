@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 pytest.importorskip("rclpy")
 
 import turning_camera
-from depth_node.camera import PinholeCamera
+from depth_node.camera import PinholeCamera, distort_rays, undistort_pixels
 from depth_node.frames import NetworkView
 from depth_node.online_intrinsics import LOOK_S, REST_S, OnlineIntrinsics
 from depth_node.parameters import Settings
@@ -164,3 +165,20 @@ def test_why_the_prior_is_in_use_is_said(
     assert setting.log[-1].startswith(f"{why}: taking the model's intrinsics prior")
     assert setting.intrinsics.warning.startswith(f"{why}: ")
     assert ("(learning: " in setting.intrinsics.warning) == (source == "learned")
+
+
+def test_a_lens_that_distorts_is_a_warning_and_its_camera_info_says_so(tmp_path: Any) -> None:
+    """What the camera's images would be without a lens, bent by OpenCV's model of one."""
+    pixels = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float64)
+    bent = replace(TRUTH, distortion=DISTORTED.distortion)
+    x, y = np.moveaxis(distort_rays(TRUTH, undistort_pixels(bent, pixels)), -1, 0).astype(np.float32)
+    images = [
+        np.asarray(cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.uint8)
+        for image in turning_camera.images(FOCAL_LENGTH, 40)
+    ]
+    setting = Setting(tmp_path)
+    setting.show(images)
+    facts = setting.intrinsics.facts()
+    assert facts["intrinsics_source"] == "learned"
+    assert float(facts["intrinsics_distortion_k1"]) == pytest.approx(-0.2, abs=0.03)
+    assert "the lens distorts" in setting.intrinsics.warning

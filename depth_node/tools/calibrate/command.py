@@ -16,6 +16,7 @@ from depth_node.backends import BACKENDS, create_backend, create_motion_backend
 from depth_node.camera import PinholeCamera
 from depth_node.camera_messages import camera_from_info
 from depth_node.errors import CameraError
+from depth_node.intrinsics.estimate import IntrinsicsEstimate
 from depth_node.intrinsics.estimator import EstimatorOptions
 from depth_node.intrinsics.observation import MotionObserver
 from depth_node.intrinsics.store import (
@@ -107,11 +108,18 @@ def summary(calibration: Calibration) -> str:
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(estimate.rejected.items()))
     return (
         f"{calibration.images} images of {camera.width}x{camera.height}: {focal_length(camera)}, sigma "
-        f"{sigma * camera.fx:.1f} ({sigma:.1%}), principal point ({camera.cx:.1f}, {camera.cy:.1f}); {estimate.state}, "
+        f"{sigma * camera.fx:.1f} ({sigma:.1%}), principal point ({camera.cx:.1f}, {camera.cy:.1f}), "
+        f"{distortion(estimate)}; {estimate.state}, "
         f"after {estimate.rotation:.2f} rad of rotation in {estimate.pairs} pairs of images"
         + (f" (others: {rejected})" if rejected else "")
         + (f"; {calibration.damaged} images are damaged" if calibration.damaged else "")
     )
+
+
+def distortion(estimate: IntrinsicsEstimate) -> str:
+    """The lens distortion in words; it is in the file only where it is sure."""
+    known = f"k1 {estimate.distortion:.3f} with a sigma of {estimate.distortion_sigma:.3f}"
+    return f"lens distortion {known}" if estimate.is_distorted else f"no sure lens distortion ({known})"
 
 
 def focal_length(camera: PinholeCamera) -> str:
@@ -127,7 +135,7 @@ def comparison(calibration: Calibration, bag: Path, topic: str) -> str:
         camera: PinholeCamera = camera_from_info(first_camera_info(bag, topic), calibration.width, calibration.height)
     except CameraError as error:
         return f"{topic} cannot be compared: {error}"
-    distorted = "; it has lens distortion, which was not undone here" if camera.is_distorted else ""
+    distorted = f"; its lens distortion is {tuple(camera.distortion)}" if camera.is_distorted else ""
     sigmas = deviation(camera, calibration.estimate)
     return f"{topic} has a focal length of {camera.fx:.1f} pixels, {abs(sigmas):.1f} sigma away{distorted}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,27 @@ def test_the_file_is_a_camera_calibration_of_ros(tmp_path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     assert content["camera_name"] == "front"
     assert content["learned_intrinsics"]["focal_length_sigma"] == pytest.approx(0.0123 * 0.58 * 1242, abs=1e-3)
+
+
+def test_lens_distortion_is_kept_where_it_is_sure(tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    bent = replace(ESTIMATE, distortion=-0.12, distortion_sigma=0.004)
+    write_intrinsics(StoredIntrinsics(1242, 375, bent), path, "front")
+    assert read_calibration(path).distortion == (-0.12, 0.0, 0.0, 0.0, 0.0)
+    known = read_intrinsics(path).estimate
+    assert (known.distortion, known.distortion_sigma) == (-0.12, 0.004)
+    assert known.is_distorted
+    write_intrinsics(StoredIntrinsics(1242, 375, replace(bent, distortion=-0.01)), path, "front")
+    assert not read_calibration(path).is_distorted
+
+
+def test_files_of_before_distortion_was_learned_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    write_intrinsics(STORED, path, "front")
+    content = yaml.safe_load(path.read_text())
+    del content["learned_intrinsics"]["distortion_sigma"]
+    path.write_text(yaml.safe_dump(content))
+    assert not read_intrinsics(path).estimate.is_distorted
 
 
 def test_the_folder_is_the_users_alone(tmp_path: Path) -> None:
