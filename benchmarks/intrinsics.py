@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # processor time is compared; the matrices are small
@@ -21,28 +19,20 @@ import cv2
 import matplotlib
 import numpy as np
 from common import OUTPUT, report
-from numpy.typing import NDArray
+from intrinsics_runs import NORMAL_95, Run, Sample, estimate
+from intrinsics_synthetic import LENS_RUNS, lens_rows, synthetic_rows
 
 from depth_node.backends import create_backend
 from depth_node.camera import PinholeCamera, backproject
-from depth_node.intrinsics import IntrinsicsEstimate, IntrinsicsEstimator
 from depth_node.model import read_model
 from depth_node.pipeline import resize_image
 from depth_node.sky import SKY_MIN_DEPTH, sky_mask
-from depth_node.synthetic import SyntheticFrame, handheld_walk, junction_drive, street_drive, street_world
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
-NORMAL_95 = 1.96
-
-# fx/W and the image's size; 320 pixels or so are half of what the network sees, and a quarter of the time to render.
-SYNTHETIC_CAMERAS = ((0.4, 320, 160), (0.58, 384, 128), (0.8, 320, 192), (1.1, 256, 192), (1.5, 320, 160))
-# Of every three streams, two are handheld; the third is a vehicle, once at a junction and once in bends.
-MOTIONS = ("handheld", "vehicle at a junction", "vehicle in gentle bends, never pitching")
-WRONG = "depth off by 14 %"
 # Crops x, y, width, height of KITTI's images: other focal lengths, shapes and principal points.
 CROPS = {
     "as recorded": None,
@@ -50,131 +40,6 @@ CROPS = {
     "narrow": (310, 0, 621, 375),
     "top left": (0, 0, 1000, 340),
 }
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image at the size the estimator gets it, and its inverse depth, NaN where unknown."""
-
-    image: NDArray[np.uint8]
-    inverse_depth: NDArray[np.float32]
-    stamp_ns: int
-
-
-@dataclass
-class Run:
-    """One stream through the estimator: the estimate after every image."""
-
-    camera: PinholeCamera
-    stamps_ns: list[int] = field(default_factory=list)
-    estimates: list[IntrinsicsEstimate] = field(default_factory=list)
-    cpu_s: float = 0.0
-
-    @property
-    def error(self) -> float:
-        """Of log f, at the end."""
-        return float(np.log(self.estimates[-1].intrinsics[0] / self.camera.normalized()[0]))
-
-    @property
-    def is_inside(self) -> bool:
-        return abs(self.error) <= NORMAL_95 * self.estimates[-1].relative_sigma
-
-    @property
-    def converged_s(self) -> float | None:
-        for stamp_ns, estimate in zip(self.stamps_ns, self.estimates, strict=True):
-            if estimate.state == "converged":
-                return (stamp_ns - self.stamps_ns[0]) * 1e-9
-        return None
-
-    def row(self, name: str, start: float) -> dict[str, Any]:
-        last = self.estimates[-1]
-        return {
-            "stream": name,
-            "images": len(self.estimates),
-            "start_percent": 100 * (start - 1),
-            "error_percent": 100 * float(np.expm1(self.error)),
-            "sigma_percent": 100 * last.relative_sigma,
-            "inside_95": "yes" if self.is_inside else "no",
-            "state": last.state,
-            "converged_s": self.converged_s,
-            "turned_deg": float(np.degrees(last.rotation)),
-            "cpu_ms_per_image": 1e3 * self.cpu_s / len(self.estimates),
-        }
-
-
-def estimate(samples: Iterator[Sample], camera: PinholeCamera, start: float) -> Run:
-    """From a focal length `start` times the true one, and the middle of the image as principal point."""
-    fx, fy, _, _ = camera.normalized()
-    learner = IntrinsicsEstimator((start * fx, start * fy, 0.5, 0.5), camera.width, camera.height)
-    run = Run(camera)
-    for sample in samples:
-        begun = process_time()
-        run.estimates.append(learner.add(sample.image, sample.inverse_depth, sample.stamp_ns))
-        run.cpu_s += process_time() - begun
-        run.stamps_ns.append(sample.stamp_ns)
-    return run
-
-
-def synthetic_stream(motion: str, seed: int) -> tuple[PinholeCamera, list[SyntheticFrame]]:
-    """A short stream of one of `MOTIONS`, or of pure translation, by one of `SYNTHETIC_CAMERAS`."""
-    fx, width, height = SYNTHETIC_CAMERAS[seed % len(SYNTHETIC_CAMERAS)]
-    camera = PinholeCamera(width, height, fx * width, fx * width, width / 2 - 0.5, height / 2 - 0.5)
-    if motion == "vehicle at a junction":
-        return camera, list(junction_drive(camera, 80, seed=seed))
-    world = street_world(seed)
-    if motion == "vehicle in gentle bends, never pitching":
-        return camera, list(street_drive(world, camera, 40, speed=8.0, start=10.0))
-    turning, speed = (1.0, 0.8) if motion == "handheld" else (0.0, 6.0)
-    return camera, list(handheld_walk(world, camera, 26, seed=seed, turning=turning, speed=speed))
-
-
-def synthetic_run(camera: PinholeCamera, frames: Sequence[SyntheticFrame], seed: int, noise: float) -> Run:
-    """A start up to 30 % off. noise: of depth, relative; of what stays the same, and again of what is new each time."""
-    rng = np.random.default_rng(seed)
-    start = float(np.exp(rng.uniform(np.log(0.7), np.log(1.3))))
-    size = camera.width, camera.height
-    bias = cv2.resize(rng.normal(0, noise, (3, 4)).astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
-
-    def samples() -> Iterator[Sample]:
-        for frame in frames:
-            fresh = rng.normal(0, noise, (camera.height // 16, camera.width // 16)).astype(np.float32)
-            errors = bias + cv2.resize(fresh, size, interpolation=cv2.INTER_CUBIC)
-            yield Sample(frame.rgb, (np.exp(errors) / frame.depth).astype(np.float32), frame.stamp_ns)
-
-    return estimate(samples(), camera, start)
-
-
-def synthetic_rows(runs: int) -> list[dict[str, Any]]:
-    rows = []
-    for motion in MOTIONS:
-        exact, wrong = [], []
-        for seed in range(runs):
-            if (motion == "handheld") == (seed % 3 != 0):
-                camera, frames = synthetic_stream(motion, seed)
-                exact.append(synthetic_run(camera, frames, seed, noise=0.0))
-                wrong.append(synthetic_run(camera, frames, seed, noise=0.1))
-        rows += [_summary(f"{motion}, {name}", done) for name, done in (("true depth", exact), (WRONG, wrong)) if done]
-    still = [synthetic_run(*synthetic_stream("", seed), seed, noise=0.0) for seed in range(max(1, runs // 5))]
-    rows.append(_summary("pure translation, true depth", still))
-    return rows
-
-
-def _summary(streams: str, runs: Sequence[Run]) -> dict[str, Any]:
-    errors = 100 * np.abs([run.error for run in runs])
-    converged = np.array([run.estimates[-1].state == "converged" for run in runs])
-    sigmas = 100 * np.array([run.estimates[-1].relative_sigma for run in runs])
-    return {
-        "streams": streams,
-        "runs": len(runs),
-        "error_percent_median": float(np.median(errors)),
-        "p90": float(np.quantile(errors, 0.9)),
-        "worst": float(errors.max()),
-        "sigma_percent_median": float(np.median(sigmas)),
-        "least": float(sigmas.min()),
-        "inside_95": sum(run.is_inside for run in runs) / len(runs),
-        "converged": float(converged.mean()),
-        "worst_error_percent_of_converged": float(errors[converged].max()) if converged.any() else None,
-    }
 
 
 class NetworkDepth:
@@ -318,6 +183,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     if options.runs:
         report("intrinsics_synthetic", synthetic_rows(options.runs), runs=options.runs)
+        report("intrinsics_lenses", lens_rows(options.runs), runs=min(options.runs, LENS_RUNS))
     if not SHARED.is_dir():
         print(f"{SHARED} is not there: no recorded streams")
         return
