@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,19 +79,12 @@ def normal_equations(
     coupling[poses] = with_depth[:, CAMERA:].reshape(-1, count)
     point_hessian, point_gradient = np.sum(by_depth**2, axis=(0, 1)), np.sum(by_depth * residuals, axis=(0, 1))
 
-    # The offsets that views share.
-    by_offset = noise.own.by_offset(jacobian)
-    of_all_but_poses = by_offset.sum(axis=1)
-    of_poses = by_offset[:, :, CAMERA:-1].reshape(2, -1, count)
-    of_camera_and_poses = noise.eliminated(np.concatenate([of_all_but_poses[:, :CAMERA], of_poses], axis=1))
-    of_depth = noise.eliminated(of_all_but_poses[:, -1])
-    of_residuals = noise.eliminated(noise.own.by_offset(residuals).sum(axis=1))
-    for offset, depth_offset, slope in zip(of_camera_and_poses, of_depth, of_residuals, strict=True):
+    for offset, by_offset_of_depth, slope in _shared_offsets(jacobian, residuals, noise):
         hessian[: poses.stop, : poses.stop] -= offset @ offset.T
         gradient[: poses.stop] -= offset @ slope
-        coupling[: poses.stop] -= offset * depth_offset
-        point_hessian -= depth_offset**2
-        point_gradient -= depth_offset * slope
+        coupling[: poses.stop] -= offset * by_offset_of_depth
+        point_hessian -= by_offset_of_depth**2
+        point_gradient -= by_offset_of_depth * slope
 
     modes, information = slice(poses.stop, size), depth.information
     hessian[modes, modes] = (depth.modes * information) @ depth.modes.T + np.eye(len(depth.modes))
@@ -103,3 +97,19 @@ def normal_equations(
     hessian -= eliminated @ coupling.T
     gradient -= eliminated @ point_gradient
     return NormalEquations(hessian, gradient, coupling, point_hessian, point_gradient)
+
+
+def _shared_offsets(
+    jacobian: Float64, residuals: Float64, noise: SharedNoise
+) -> Iterator[tuple[Float64, Float64, Float64]]:
+    """What eliminating the offsets that views share takes away, products of these, for x and y.
+
+    By camera and poses [n, N], by inverse depth [N], and of the residuals [N].
+    """
+    by_offset = noise.own.by_offset(jacobian)
+    of_all_but_poses = by_offset.sum(axis=1)
+    of_poses = by_offset[:, :, CAMERA:-1].reshape(2, -1, jacobian.shape[-1])
+    of_camera_and_poses = noise.eliminated(np.concatenate([of_all_but_poses[:, :CAMERA], of_poses], axis=1))
+    of_depth = noise.eliminated(of_all_but_poses[:, -1])
+    of_residuals = noise.eliminated(noise.own.by_offset(residuals).sum(axis=1))
+    return zip(of_camera_and_poses, of_depth, of_residuals, strict=True)
