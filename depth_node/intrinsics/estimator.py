@@ -17,7 +17,6 @@ from depth_node.intrinsics.patches import Grey
 from depth_node.intrinsics.projection import CAMERA, changed, rotation_angle
 from depth_node.intrinsics.window import Views, WindowModel, adjust_window, select_points, working_images
 
-_RELINEARIZE = 0.01  # change of log f after which a window is adjusted again
 _LEAST_DISTORTION_SIGMA = 0.003  # of k as kept over a restart
 _SQUARE = 1e-6  # sigma of log fx/fy where pixels are square: as good as none
 _CONTRADICTIONS = 6  # windows in a row, after which the camera is another one (a zoom lens, another device)
@@ -188,8 +187,8 @@ class IntrinsicsEstimator:
             self._rejected["too little texture"] += 1
             return
         prior = self._filter.window_prior()
-        known = prior.mean if self._filter.evidence else None
-        model = WindowModel(self._reference, prior, options.depth_errors, options.min_alive)
+        known, errors = prior.mean if self._filter.evidence else None, self._depth_errors()
+        model = WindowModel(self._reference, prior, errors, options.min_alive)
         found = adjust_window(images, points, model, known)
         if found is None:
             self._rejected["lost"] += 1
@@ -200,7 +199,7 @@ class IntrinsicsEstimator:
             self._rejected[fault] += 1
             return
         linearized = adjustment.camera if known is None else known
-        self._filter.add(Evidence(stamp_ns, float(linearized[0]), tracks, adjustment))
+        self._filter.add(Evidence(stamp_ns, float(linearized[0]), errors, tracks, adjustment))
         self._rotation += _path(adjustment)
         self._pairs += len(adjustment.rotations)
 
@@ -224,15 +223,21 @@ class IntrinsicsEstimator:
         return ""
 
     def _relinearize(self) -> None:
-        """Adjust the window again that was linearised farthest from where the estimate is now."""
-        index = self._filter.outdated(_RELINEARIZE)
+        """Adjust the window again that was adjusted for what is farthest from what is known now."""
+        errors = self._depth_errors()
+        index = self._filter.outdated(errors)
         if index is None:
             return
         evidence, prior = self._filter.evidence[index], self._filter.window_prior()
-        errors, start = self.options.depth_errors, evidence.adjustment
-        again = adjust(evidence.tracks, self._reference, prior, errors, start, at=prior.mean)
+        again = adjust(evidence.tracks, self._reference, prior, errors, evidence.adjustment, at=prior.mean)
         if again is not None:
-            self._filter.replace(index, again)
+            self._filter.replace(index, again, errors)
+
+    def _depth_errors(self) -> DepthErrorModel:
+        """As assumed at first, then as large as windows have shown them."""
+        if len(self._filter.evidence) < self.options.min_windows:
+            return self.options.depth_errors
+        return self.options.depth_errors.sized(self._filter.depth_evidence())
 
     def _hear(self, motion: MotionPrediction) -> None:
         """The motion network's focal length is a second prior: its errors do not average out."""

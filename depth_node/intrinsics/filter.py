@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from depth_node.intrinsics.bundle import Adjustment, CameraPrior
+from depth_node.intrinsics.depth_errors import DepthErrorModel, DepthEvidence
 from depth_node.intrinsics.projection import CAMERA, Float64
 from depth_node.intrinsics.tracks import Tracks
 
@@ -17,18 +18,22 @@ _LONGEST_PAUSE_S = 60.0  # what a longer one counts for: parked over night, or t
 _CENTER, _K = np.array([1, 2]), 4  # of the camera's parameters
 _STUDENT = 3.0  # degrees of freedom of the principal point's prior
 _CERTAIN = 100.0  # a deviation of k, in variances, beyond which a larger one makes no difference
+_RELINEARIZE = 0.01  # change of log f after which a window is adjusted again
+_RESIZE = 0.6  # change of the logarithm of a size of errors, likewise
 _HUBER = 2.0  # standard deviations of a window from all others, beyond which it counts less
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A window and its adjustment; `tracks` serve to linearise it again. log_f: as known when that was last done.
+    """A window and its adjustment; `tracks` serve to linearise it again. log_f: as known when that was last done, with
+    `errors` of depth.
 
     seconds: of the filter, which it says when the window is added: time by stamps, less long pauses.
     """
 
     stamp_ns: int
     log_f: float
+    errors: DepthErrorModel
     tracks: Tracks
     adjustment: Adjustment
     seconds: float = 0.0
@@ -120,20 +125,27 @@ class CameraFilter:
         self.prior = prior
         self._posterior = self._solve()
 
-    def replace(self, index: int, adjustment: Adjustment) -> None:
-        """A window, linearised again."""
+    def replace(self, index: int, adjustment: Adjustment, errors: DepthErrorModel) -> None:
+        """A window, linearised again, with these errors of depth."""
         log_f = float(self._posterior.mean[0])
-        self.evidence[index] = replace(self.evidence[index], adjustment=adjustment, log_f=log_f)
+        self.evidence[index] = replace(self.evidence[index], adjustment=adjustment, log_f=log_f, errors=errors)
         self._posterior = self._solve()
 
-    def outdated(self, by: float) -> int | None:
-        """The window that was linearised when log f was farthest from what it is now, if that is more than `by`."""
+    def outdated(self, errors: DepthErrorModel) -> int | None:
+        """The window that was adjusted for a log f or sizes of `errors` farthest from what is known now, if any was."""
         if not self.evidence:
             return None
         mean = float(self._posterior.mean[0])
-        distances = [abs(evidence.log_f - mean) for evidence in self.evidence]
+        distances = [_outdatedness(evidence, mean, errors) for evidence in self.evidence]
         worst = int(np.argmax(distances))
-        return worst if distances[worst] > by else None
+        return worst if distances[worst] > 1 else None
+
+    def depth_evidence(self) -> DepthEvidence:
+        """What the windows that are kept say of how large errors of depth are."""
+        found = DepthEvidence.none()
+        for evidence in self.evidence:
+            found = found.plus(evidence.adjustment.depth)
+        return found
 
     def _solve(self) -> Posterior:
         """Weighted least squares over all windows, reweighted until weights and dispersion agree with the mean."""
@@ -189,6 +201,13 @@ class CameraFilter:
             float(weights @ squares),
             float(np.sum(weights)),
         )
+
+
+def _outdatedness(evidence: Evidence, log_f: float, errors: DepthErrorModel) -> float:
+    """How far a window's log f or sizes of errors are from these, in parts of what makes it worth adjusting again."""
+    smooth = evidence.errors.smooth_size / errors.smooth_size
+    point = evidence.errors.point_size / errors.point_size
+    return max(abs(evidence.log_f - log_f) / _RELINEARIZE, abs(np.log(smooth)) / _RESIZE, abs(np.log(point)) / _RESIZE)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ _RIDGE = 1e-9
 class DepthDeviation:
     """How inverse depth [N] deviates from what was predicted, beyond modes [K, N] times their amplitudes [K].
 
-    information: [N], of the deviation. Amplitudes are standard normal.
+    information: [N], of the deviation. mode_information: of each amplitude, which is expected to be zero.
     """
 
     deviation: Float64
     information: Float64
     modes: Float64
     amplitudes: Float64
+    mode_information: float
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,20 @@ class NormalEquations:
 
     def of_camera(self) -> tuple[Float64, Float64]:
         """Hessian [5, 5] and gradient [5] of the camera alone, all else eliminated."""
-        rest = self.hessian[CAMERA:, CAMERA:] + _RIDGE * np.eye(len(self.hessian) - CAMERA)
-        inner = np.linalg.solve(rest, self.hessian[CAMERA:, :CAMERA])
-        hessian = self.hessian[:CAMERA, :CAMERA] - self.hessian[:CAMERA, CAMERA:] @ inner
-        return hessian, self.gradient[:CAMERA] - inner.T @ self.gradient[CAMERA:]
+        return _reduced(self.hessian, self.gradient, CAMERA)
+
+    def of_modes(self, count: int) -> tuple[Float64, Float64]:
+        """Hessian [K, K] and gradient [K] of the K modes alone, with the camera held and all else eliminated."""
+        backwards = slice(None, CAMERA - 1, -1)
+        hessian, gradient = _reduced(self.hessian[backwards, backwards], self.gradient[backwards], count)
+        return hessian[::-1, ::-1], gradient[::-1]
+
+
+def _reduced(hessian: Float64, gradient: Float64, kept: int) -> tuple[Float64, Float64]:
+    """Of the first unknowns alone: Schur's complement [kept, kept] and gradient [kept]."""
+    rest = hessian[kept:, kept:] + _RIDGE * np.eye(len(hessian) - kept)
+    inner = np.linalg.solve(rest, hessian[kept:, :kept])
+    return hessian[:kept, :kept] - hessian[:kept, kept:] @ inner, gradient[:kept] - inner.T @ gradient[kept:]
 
 
 def normal_equations(
@@ -87,8 +98,10 @@ def normal_equations(
         point_gradient -= by_offset_of_depth * slope
 
     modes, information = slice(poses.stop, size), depth.information
-    hessian[modes, modes] = (depth.modes * information) @ depth.modes.T + np.eye(len(depth.modes))
-    gradient[modes] = depth.amplitudes - depth.modes @ (information * depth.deviation)
+    hessian[modes, modes] = (depth.modes * information) @ depth.modes.T + depth.mode_information * np.eye(
+        len(depth.modes)
+    )
+    gradient[modes] = depth.mode_information * depth.amplitudes - depth.modes @ (information * depth.deviation)
     coupling[modes] = -depth.modes * information
     point_hessian += information
     point_gradient += information * depth.deviation

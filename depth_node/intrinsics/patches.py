@@ -102,7 +102,7 @@ class _BlurredImages:
     """
 
     def __init__(self, images: Sequence[Grey]) -> None:
-        self._images = images
+        self._sharp = [image.astype(np.float32) / 255 for image in images]
         self._height, width = images[0].shape
         self._is_there = np.zeros((len(images), _LEVELS), bool)
         self.atlas: Image = np.zeros((len(images) * _LEVELS * self._height, width), np.float32)
@@ -112,9 +112,8 @@ class _BlurredImages:
         numbers = images * _LEVELS + levels
         for number in np.setdiff1d(numbers, np.flatnonzero(self._is_there)):
             image, level = divmod(int(number), _LEVELS)
-            sharp = self._images[image].astype(np.float32) / 255
             part = self.atlas[number * self._height : (number + 1) * self._height]
-            cv2.GaussianBlur(sharp, (0, 0), _BLURS[level], dst=part)
+            cv2.GaussianBlur(self._sharp[image], (0, 0), _BLURS[level], dst=part)
             self._is_there[image, level] = True
         return (numbers * self._height).astype(np.float32)
 
@@ -190,7 +189,8 @@ class _Patches:
 def _keeps_its_size(warp: Image, determinant: Image) -> NDArray[np.bool_]:
     """Whether the singular values of warps [2, 2, N] are near enough to one."""
     squares = np.sum(warp**2, axis=(0, 1))
-    largest = np.sqrt(0.5 * (squares + np.sqrt(np.clip(squares**2 - 4 * determinant**2, 0, None))))
+    product = 2 * np.abs(determinant)
+    largest = 0.5 * (np.sqrt(squares + product) + np.sqrt(np.maximum(squares - product, 0)))
     is_near: NDArray[np.bool_] = (determinant > _MIN_SCALE * largest) & (largest < 1 / _MIN_SCALE)
     return is_near
 

@@ -76,10 +76,12 @@ class Observation:
 
 def rotation_matrix(axis_angle: Float64) -> Float64:
     """exp of so(3): [..., 3] -> [..., 3, 3], exact at zero (Rodrigues)."""
-    x, y, z = np.moveaxis(np.asarray(axis_angle, np.float64), -1, 0)
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*np.shape(x), 3, 3)
-    angle = np.sqrt(x * x + y * y + z * z)[..., None, None]
+    vectors = np.asarray(axis_angle, np.float64)
+    skew = np.zeros((*vectors.shape, 3))
+    for (row, column), axis in (((2, 1), 0), ((0, 2), 1), ((1, 0), 2)):
+        skew[..., row, column] = vectors[..., axis]
+        skew[..., column, row] = -vectors[..., axis]
+    angle = np.sqrt(np.sum(vectors * vectors, axis=-1))[..., None, None]
     half = np.sinc(angle / (2 * np.pi))  # sin(angle / 2) / (angle / 2)
     rotation: Float64 = np.eye(3) + np.sinc(angle / np.pi) * skew + 0.5 * half**2 * (skew @ skew)
     return rotation
@@ -104,34 +106,30 @@ def observe(
     bent = (pixels - center) / focal
     rays = bent
     for _ in range(_UNDISTORTING if camera.k else 0):
-        rays = bent / (1 + camera.k * np.sum(rays**2, axis=0))
-    points = rotations @ np.concatenate([rays, np.ones((1, count))]) + translations[:, :, None] * inverse_depth
+        rays = bent / (1 + camera.k * _squares(rays))
+    points = rotations[:, :, :2] @ rays + rotations[:, :, 2:] + translations[:, :, None] * inverse_depth
     in_front = points[:, 2] > 0.1
     inverse_z = 1 / np.where(in_front, points[:, 2], 1.0)
     plane = points[:, :2] * inverse_z[:, None]
     a, b = plane[:, 0], plane[:, 1]
     along = inverse_depth * inverse_z
 
-    def by_point(direction: Float64) -> Float64:
-        """Derivative of the plane [M, 2, N] for P moving along direction [M, 3]."""
-        moved: Float64 = (direction[:, :2, None] - plane * direction[:, 2, None, None]) * inverse_z[:, None]
-        return moved
-
     jacobian = np.empty((views, CAMERA + POSE + 1, 2, count))
     pose = jacobian[:, CAMERA : CAMERA + POSE]
-    pose[:, 0, 0] = -a * b
+    pose[:, 1, 1] = a * b
+    pose[:, 0, 0] = -pose[:, 1, 1]
     pose[:, 0, 1] = -1 - b * b
     pose[:, 1, 0] = 1 + a * a
-    pose[:, 1, 1] = a * b
     pose[:, 2, 0] = -b
     pose[:, 2, 1] = a
     pose[:, 3, 0] = pose[:, 4, 1] = along
     pose[:, 3, 1] = pose[:, 4, 0] = 0
-    pose[:, 5, 0] = -a * along
-    pose[:, 5, 1] = -b * along
-    jacobian[:, -1] = by_point(translations)
+    pose[:, 5] = -plane * along[:, None]
+    # Of P moving along x and y of the reference, which is by the ray, and along the translation.
+    directions = np.concatenate([rotations[:, :, :2], translations[:, :, None]], axis=2).transpose(0, 2, 1)
+    by_point = (directions[:, :, :2, None] - plane[:, None] * directions[:, :, 2:, None]) * inverse_z[:, None, None]
+    by_ray, jacobian[:, -1] = by_point[:, :2], by_point[:, 2]
     # The rays change with the camera, too: log f shrinks them, cx and cy shift them, log fx/fy stretches, k bends them.
-    by_ray = np.stack([by_point(rotations[:, :, 0]), by_point(rotations[:, :, 1])], axis=1)
     if camera.k:
         bending = _distortion(plane, camera.k)
         _bend(jacobian[:, CAMERA:], *bending)
@@ -140,17 +138,23 @@ def observe(
         by_x, by_y = by_ray[:, 0], by_ray[:, 1]
         by_ray = np.stack([yy * by_x - xy * by_y, xx * by_y - xy * by_x], axis=1) / (xx * yy - xy * xy)
 
-    radius, seen_radius = np.sum(rays**2, axis=0), np.sum(plane**2, axis=1, keepdims=True)
+    radius, seen_radius = _squares(rays), (a * a + b * b)[:, None]
     seen = plane * (1 + camera.k * seen_radius)
     across, down = by_ray[:, 0] * bent[0], by_ray[:, 1] * bent[1]
-    stretch = np.array([[0.5], [-0.5]])
     jacobian[:, 0] = seen - across - down
     jacobian[:, 1] = (np.array([[1.0], [0.0]]) - by_ray[:, 0]) / camera.fx
     jacobian[:, 2] = (np.array([[0.0], [1.0]]) - by_ray[:, 1]) / camera.fy
-    jacobian[:, 3] = stretch * seen - 0.5 * (across - down)
+    jacobian[:, 3] = np.array([[0.5], [-0.5]]) * seen - 0.5 * (across - down)
     jacobian[:, 4] = plane * seen_radius - (by_ray[:, 0] * rays[0] + by_ray[:, 1] * rays[1]) * radius
     jacobian *= focal
     return Observation(focal * seen + center, in_front, jacobian)
+
+
+def _squares(vectors: Float64) -> Float64:
+    """Squared lengths [N] of [2, N]."""
+    x, y = vectors
+    squares: Float64 = x * x + y * y
+    return squares
 
 
 def _distortion(plane: Float64, k: float) -> tuple[Float64, Float64, Float64]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_node.intrinsics.bundle import Adjustment, CameraPrior, adjust
+from depth_node.intrinsics.bundle import Adjustment, CameraPrior, Scene, adjust, solve
 from depth_node.intrinsics.depth_errors import DepthErrorModel
 from depth_node.intrinsics.patches import SHARED_VARIANCE, Grey, PatchAligner
 from depth_node.intrinsics.projection import Float64, Observation, PixelCamera, observe, patch_warps
@@ -96,6 +96,10 @@ class WindowModel:
     errors: DepthErrorModel
     min_alive: float
 
+    @property
+    def assumptions(self) -> tuple[tuple[float, float, float, float], CameraPrior, DepthErrorModel]:
+        return self.intrinsics, self.prior, self.errors
+
 
 def adjust_window(
     images: list[Grey], points: Points, model: WindowModel, at: Float64 | None = None
@@ -107,53 +111,44 @@ def adjust_window(
     *earlier, reference = images
     earlier.reverse()
     seen = _follow(reference, earlier, points.pixels, model.min_alive)
-    first = _adjusted_tracks(reference, points, seen, model)
-    if first is None:
-        return None
-    aligner = PatchAligner(reference, earlier[: len(seen)], points.pixels)
-    tracks, second = _adjusted_patches(aligner, reference, points, seen, first, model, iterations=_FEW)
-    if second is None:
-        return None
-    tracks, third = _adjusted_patches(aligner, reference, points, seen, second, model, at=at)
-    return None if third is None else (tracks, third)
-
-
-def _adjusted_tracks(reference: Grey, points: Points, seen: Float64, model: WindowModel) -> Adjustment | None:
-    """A first adjustment of tracks [M, 2, N], near enough for patches to be warped by."""
     if len(seen) < _MIN_VIEWS:
         return None
+    start = solve(_followed(reference, points, seen), *model.assumptions, iterations=2 * _FEW)
+    aligner = PatchAligner(reference, earlier[: len(seen)], points.pixels)
+    if start is not None:
+        tracks = _aligned(aligner, reference, points, seen, start, model)
+        start = solve(tracks, *model.assumptions, start, iterations=_FEW)
+    if start is None:
+        return None
+    tracks = _aligned(aligner, reference, points, seen, start, model)
+    found = adjust(tracks, *model.assumptions, start, at)
+    return None if found is None else (tracks, found)
+
+
+def _followed(reference: Grey, points: Points, seen: Float64) -> Tracks:
+    """Of points that were followed to [M, 2, N]: near enough for patches to be warped by what these make of them."""
     height, width = reference.shape
     information = np.broadcast_to(np.eye(2)[:, :, None] / _TRACKER_SIGMA**2, (len(seen), 2, 2, seen.shape[-1]))
-    tracks = Tracks(points.pixels, seen, information, points.inverse_depth, 0.0, width, height)
-    return adjust(tracks, model.intrinsics, model.prior, model.errors, iterations=2 * _FEW)
+    return Tracks(points.pixels, seen, information, points.inverse_depth, 0.0, width, height)
 
 
-def _adjusted_patches(
-    aligner: PatchAligner,
-    reference: Grey,
-    points: Points,
-    seen: Float64,
-    start: Adjustment,
-    model: WindowModel,
-    at: Float64 | None = None,
-    iterations: int = 20,
-) -> tuple[Tracks, Adjustment | None]:
-    """Patches aligned from where they are seen [M, 2, N], as warped by an adjustment, and the next adjustment."""
+def _aligned(
+    aligner: PatchAligner, reference: Grey, points: Points, seen: Float64, scene: Scene, model: WindowModel
+) -> Tracks:
+    """Patches aligned from where they are seen [M, 2, N], as warped by a scene."""
     height, width = reference.shape
-    warps = patch_warps(_predicted(reference, points, start, model), points.gradient)
-    aligned = aligner.align(seen, warps)
-    tracks = Tracks(
+    aligned = aligner.align(seen, patch_warps(_predicted(reference, points, scene, model), points.gradient))
+    return Tracks(
         points.pixels, aligned.seen, aligned.information, points.inverse_depth, SHARED_VARIANCE, width, height
     )
-    return tracks, adjust(tracks, model.intrinsics, model.prior, model.errors, start, at, iterations)
 
 
-def _predicted(reference: Grey, points: Points, adjustment: Adjustment, model: WindowModel) -> Observation:
-    """Where an adjustment sees points."""
+def _predicted(reference: Grey, points: Points, scene: Scene, model: WindowModel) -> Observation:
+    """Where a scene has the points."""
     height, width = reference.shape
-    camera = PixelCamera.of(model.intrinsics, adjustment.camera, width, height)
-    inverse_depth = np.where(np.isfinite(adjustment.inverse_depth), adjustment.inverse_depth, points.inverse_depth)
-    return observe(points.pixels, inverse_depth, camera, adjustment.rotations, adjustment.translations)
+    camera = PixelCamera.of(model.intrinsics, scene.camera, width, height)
+    inverse_depth = np.where(np.isfinite(scene.inverse_depth), scene.inverse_depth, points.inverse_depth)
+    return observe(points.pixels, inverse_depth, camera, scene.rotations, scene.translations)
 
 
 def working_images(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32]) -> tuple[Grey, NDArray[np.float32]]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from depth_node.intrinsics.bundle import CameraPrior, adjust
-from depth_node.intrinsics.depth_errors import DepthErrorModel
+from depth_node.intrinsics.bundle import CameraPrior, adjust, solve
+from depth_node.intrinsics.depth_errors import DepthErrorModel, DepthEvidence
 from depth_node.intrinsics.tracks import Tracks
 from pinhole_by_hand import HEIGHT, INTRINSICS, WIDTH, seen_by_hand
 
@@ -23,10 +23,13 @@ def simulated(
     points: int = 150,
     views: int = 6,
     k: float = 0.0,
+    smooth: float = 0.2,
+    point: float = 0.1,
 ) -> Tracks:
     """Tracks of the camera INTRINSICS: it drives and turns by about `turn` radians from view to view, not evenly.
 
     noise: pixels; shared: the part of its variance that is an offset of a point in all views. k: of the lens.
+    smooth, point: errors of the predicted depth, relative.
     """
     rng = np.random.default_rng(seed)
     pixels = np.stack([rng.uniform(10, WIDTH - 10, points), rng.uniform(10, HEIGHT - 10, points)])
@@ -40,7 +43,7 @@ def simulated(
     outside = (seen[:, 0] < 0) | (seen[:, 0] > WIDTH) | (seen[:, 1] < 0) | (seen[:, 1] > HEIGHT)
     seen = np.where(outside[:, None], np.nan, seen)
     across = pixels[0] / WIDTH - 0.5
-    predicted = true_depth * (1 + 0.2 * across + rng.normal(0, 0.1, points))
+    predicted = true_depth * (1 + smooth * across + rng.normal(0, point, points))
     information = np.broadcast_to(np.eye(2)[:, :, None] / noise**2, (views, 2, 2, points))
     return Tracks(pixels, seen, information, predicted / np.median(predicted), shared, WIDTH, HEIGHT)
 
@@ -159,3 +162,44 @@ def test_points_of_unknown_depth_are_left_out() -> None:
     assert found is not None
     assert np.isnan(found.inverse_depth[:20]).all()
     assert np.isfinite(found.inverse_depth[20:]).sum() > 60
+
+
+@pytest.mark.parametrize(("smooth", "point"), [(0.0, 0.0), (0.4, 0.01), (0.01, 0.1)])
+def test_windows_say_how_large_errors_of_depth_are(smooth: float, point: float) -> None:
+    """Against a model that assumes 0.3 and 0.25; what is in use is five times what is likeliest."""
+    evidence = DepthEvidence.none()
+    for seed in range(4):
+        tracks = simulated(seed, noise=0.05, smooth=smooth, point=point)
+        rough = solve(tracks, INTRINSICS, PRIOR, DepthErrorModel())
+        found = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel(), start=rough)
+        assert found is not None
+        evidence = evidence.plus(found.depth)
+    sizes = DepthErrorModel().sized(evidence)
+    assert (sizes.smooth_size < 0.5) == (smooth < 0.1)
+    assert (sizes.point_size < 0.7) == (point < 0.05)
+
+
+def test_depth_that_is_trusted_helps_where_it_is_true() -> None:
+    trusted = DepthErrorModel(smooth_size=0.1, point_size=0.1)
+    errors: dict[str, list[float]] = {"assumed": [], "trusted": []}
+    for seed in range(20):
+        tracks = simulated(seed, turn=0.01, noise=0.3, smooth=0.0, point=0.0)
+        for name, model in (("assumed", DepthErrorModel()), ("trusted", trusted)):
+            rough = solve(tracks, INTRINSICS, PRIOR, model)
+            found = adjust(tracks, INTRINSICS, PRIOR, model, start=rough)
+            assert found is not None
+            errors[name].append(float(found.camera[0]))
+    assert np.std(errors["trusted"]) < 0.8 * np.std(errors["assumed"])
+
+
+def test_a_solution_of_other_sizes_is_still_a_start() -> None:
+    """Amplitudes and depth are the same scene whatever was assumed of them."""
+    tracks = simulated(0)
+    rough = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel())
+    direct = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel(smooth_size=0.5, point_size=0.5), start=rough)
+    elsewhere = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel(smooth_size=0.1), start=rough)
+    again = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel(smooth_size=0.5, point_size=0.5), start=elsewhere)
+    assert direct is not None
+    assert again is not None
+    assert again.camera[0] == pytest.approx(direct.camera[0], abs=2e-3)
+    np.testing.assert_allclose(again.modes, direct.modes, atol=0.02)

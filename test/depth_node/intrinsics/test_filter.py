@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from depth_node.intrinsics.bundle import Adjustment, CameraPrior
+from depth_node.intrinsics.depth_errors import SIZES, DepthErrorModel, DepthEvidence
 from depth_node.intrinsics.filter import CameraFilter, Evidence
 from depth_node.intrinsics.tracks import Tracks
 
@@ -22,9 +25,9 @@ def evidence(truth: NDArray[np.float64], seed: int, *, stamp_s: float = 0.0, spr
     error = jacobian.T @ rng.normal(0, spread, 7)
     adjustment = Adjustment(
         truth, np.empty((0, 3, 3)), np.empty((0, 3)), np.empty(0), np.empty(0),
-        information, information @ truth + error, 0.1, 1.0,
+        information, information @ truth + error, DepthEvidence.none(), 0.1, 1.0,
     )  # fmt: skip
-    return Evidence(int(stamp_s * 1e9), float(truth[0]), NO_TRACKS, adjustment)
+    return Evidence(int(stamp_s * 1e9), float(truth[0]), DepthErrorModel(), NO_TRACKS, adjustment)
 
 
 def camera(log_f: float = 0.0, cx: float = 0.0, k: float = 0.0) -> NDArray[np.float64]:
@@ -159,12 +162,32 @@ def test_a_pause_forgets_nothing(pause_s: float) -> None:
 
 def test_windows_of_another_focal_length_are_outdated() -> None:
     state = fresh()
-    first = evidence(camera(), 0)
-    state.add(Evidence(0, 0.3, NO_TRACKS, first.adjustment))
-    state.add(evidence(camera(), 1))
-    assert state.outdated(0.05) == 0
-    state.replace(0, first.adjustment)
-    assert state.outdated(0.05) is None
+    first = evidence(camera(), 0, spread=0.0)
+    state.add(Evidence(0, 0.3, DepthErrorModel(), NO_TRACKS, first.adjustment))
+    state.add(evidence(camera(), 1, spread=0.0))
+    assert state.outdated(DepthErrorModel()) == 0
+    state.replace(0, first.adjustment, DepthErrorModel())
+    assert state.outdated(DepthErrorModel()) is None
+
+
+@pytest.mark.parametrize("errors", [DepthErrorModel(smooth_size=0.3), DepthErrorModel(point_size=0.3)])
+def test_windows_of_other_errors_of_depth_are_outdated(errors: DepthErrorModel) -> None:
+    state = fresh()
+    state.add(evidence(camera(), 0, spread=0.0))
+    assert state.outdated(DepthErrorModel(smooth_size=0.9, point_size=0.9)) is None
+    assert state.outdated(errors) == 0
+    state.replace(0, evidence(camera(), 0, spread=0.0).adjustment, errors)
+    assert state.outdated(errors) is None
+
+
+def test_what_windows_say_of_depth_is_added_up() -> None:
+    state, ramp = fresh(), np.arange(len(SIZES), dtype=float)
+    for window in range(3):
+        found = evidence(camera(), window)
+        says = replace(found.adjustment, depth=DepthEvidence(ramp, -2 * ramp))
+        state.add(replace(found, adjustment=says))
+    np.testing.assert_allclose(state.depth_evidence().smooth, 3 * ramp)
+    np.testing.assert_allclose(state.depth_evidence().point, -6 * ramp)
 
 
 def test_a_windows_prior_is_wide_in_the_focal_length_alone() -> None:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from depth_node.intrinsics.normal_equations import DepthDeviation, NormalEquations, normal_equations
 from depth_node.intrinsics.projection import CAMERA, POSE
-from depth_node.intrinsics.tracks import SharedNoise, Whitening, track_weights
+from depth_node.intrinsics.tracks import SharedNoise, TrackWeights, Whitening
 
 Array = NDArray[np.float64]
 
-VIEWS, POINTS, MODES, SHARED = 3, 7, 2, 0.4
+VIEWS, POINTS, MODES, SHARED, MODE_INFORMATION = 3, 9, 2, 0.4, 2.5
 
 
 def problem(seed: int) -> tuple[NormalEquations, Array, Array]:
@@ -23,10 +23,14 @@ def problem(seed: int) -> tuple[NormalEquations, Array, Array]:
     is_seen[0, 3] = False
     jacobian, residuals = rng.normal(size=(VIEWS, CAMERA + POSE + 1, 2, POINTS)), rng.normal(size=(VIEWS, 2, POINTS))
     depth = DepthDeviation(
-        rng.normal(size=POINTS), rng.uniform(1, 3, POINTS), rng.normal(size=(MODES, POINTS)), rng.normal(size=MODES)
+        rng.normal(size=POINTS),
+        rng.uniform(1, 3, POINTS),
+        rng.normal(size=(MODES, POINTS)),
+        rng.normal(size=MODES),
+        MODE_INFORMATION,
     )
     whitening = Whitening.of(information)
-    weights = track_weights(0 * residuals, whitening, is_seen, redescending=False)
+    weights = TrackWeights.of(0 * residuals, whitening, is_seen, redescending=False)
     noise = SharedNoise.of(whitening, weights, is_seen, SHARED)
     found = normal_equations(noise.own.applied(jacobian), noise.own.applied(residuals), noise, depth)
 
@@ -53,8 +57,8 @@ def problem(seed: int) -> tuple[NormalEquations, Array, Array]:
         hessian += depth.information[point] * np.outer(by_depth, by_depth)
         gradient += depth.information[point] * depth.deviation[point] * by_depth
     modes = slice(size - MODES, size)
-    hessian[modes, modes] += np.eye(MODES)
-    gradient[modes] += depth.amplitudes
+    hessian[modes, modes] += MODE_INFORMATION * np.eye(MODES)
+    gradient[modes] += MODE_INFORMATION * depth.amplitudes
     return found, hessian, gradient
 
 
@@ -73,3 +77,13 @@ def test_the_camera_alone_has_the_covariance_that_it_has_in_all() -> None:
     np.testing.assert_allclose(np.linalg.inv(of_camera), np.linalg.inv(hessian)[:CAMERA, :CAMERA], rtol=1e-5)
     expected = np.linalg.solve(hessian, gradient)[:CAMERA]
     np.testing.assert_allclose(np.linalg.solve(of_camera, slope), expected, rtol=1e-5)
+
+
+def test_the_modes_alone_have_the_covariance_that_they_have_with_the_camera_held() -> None:
+    found, hessian, gradient = problem(6)
+    of_modes, slope = found.of_modes(MODES)
+    held, modes = slice(CAMERA, None), slice(POSE * VIEWS, POSE * VIEWS + MODES)
+    expected = np.linalg.inv(hessian[held, held])[modes, modes]
+    np.testing.assert_allclose(np.linalg.inv(of_modes), expected, rtol=1e-5)
+    step = np.linalg.solve(hessian[held, held], gradient[held])[modes]
+    np.testing.assert_allclose(np.linalg.solve(of_modes, slope), step, rtol=1e-5)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from depth_node.intrinsics.tracks import SharedNoise, Whitening, track_weights
+from depth_node.intrinsics.tracks import Fit, SharedNoise, TrackWeights, Whitening
 
 Array = NDArray[np.float64]
 
@@ -44,10 +44,13 @@ def test_noise_is_read_in_pixels(noise: float) -> None:
     residuals = rng.normal(0, noise, (6, 2, 400))
     exists = np.ones((6, 400), bool)
     whitening = Whitening.of(np.broadcast_to(np.eye(2)[:, :, None], (6, 2, 2, 400)))
-    weights = track_weights(residuals, whitening, exists, redescending=True)
-    assert weights.noise == pytest.approx(noise, rel=0.05)
+    weights, fit = (
+        TrackWeights.of(residuals, whitening, exists, redescending=True),
+        Fit.of(residuals, whitening, exists),
+    )
+    assert fit.noise == pytest.approx(noise, rel=0.05)
     assert weights.scale == pytest.approx(max(1.0, noise), rel=0.05)  # never surer than claimed
-    assert weights.inliers > 0.98
+    assert fit.inliers > 0.98
 
 
 def test_outliers_count_nothing_or_little() -> None:
@@ -55,11 +58,11 @@ def test_outliers_count_nothing_or_little() -> None:
     residuals[:, :, :5] = 50.0
     whitening, exists = Whitening.of(np.broadcast_to(np.eye(2)[:, :, None], (2, 2, 2, 100))), np.ones((2, 100), bool)
     exists[0, 50] = False
-    hard, soft = (track_weights(residuals, whitening, exists, redescending) for redescending in (True, False))
+    hard, soft = (TrackWeights.of(residuals, whitening, exists, redescending) for redescending in (True, False))
     assert (hard.roots[:, :5] == 0).all()
     assert ((soft.roots[:, :5] > 0) & (soft.roots[:, :5] < 0.1)).all()
     assert hard.roots[0, 50] == soft.roots[0, 50] == 0
-    assert hard.inliers == pytest.approx(1 - 10 / 199)
+    assert Fit.of(residuals, whitening, exists).inliers == pytest.approx(1 - 10 / 199)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.45])
@@ -71,7 +74,7 @@ def test_shared_errors_are_eliminated_as_by_their_covariance(shared: float) -> N
     residuals = rng.normal(size=(views, 2, 1))
     is_seen = np.ones((views, 1), bool)
     whitening = Whitening.of(information)
-    weights = track_weights(0 * residuals, whitening, is_seen, redescending=False)
+    weights = TrackWeights.of(0 * residuals, whitening, is_seen, redescending=False)
     noise = SharedNoise.of(whitening, weights, is_seen, shared)
 
     own = np.zeros((2 * views, 2 * views))
