@@ -1,10 +1,13 @@
 """How far off metric scale is, per frame, from the camera's height and from odometry, and whether its sigma says so.
 
-What a frame's depth has to be multiplied by, truly, is the median of true depth over the median of the depth at the
-same pixels. **error_percent**: of the factor in use when the frame came, against that: median, 5th and 95th percentile;
-**constant_percent**: the same of the best single factor for the whole drive, which is the depth's own unsteadiness;
-**known**: share of frames for which the scale was known then; **sigma_percent**: median of what the estimate said of
-itself; **covered**: share of errors below twice that. Images are shown to odometry at 10 Hz, as in the node.
+What a frame's depth has to be multiplied by, truly, is the median over its pixels of true depth over depth: with that
+factor, half of them are too near and half too far. **error_percent**: of the factor in use when the frame came, against
+that: median, 5th and 95th percentile; **constant_percent**: the same of the best single factor for the whole drive,
+which is the depth's own unsteadiness; **of_medians_percent** and **constant_of_medians_percent**: both against the
+median of true depth over the median of depth, by which papers scale depth. That one jumps where few pixels are about as
+far as the median. **known**: share of frames for which the scale was known then; **sigma_percent**: median of what the
+estimate said of itself; **covered**: share of errors below twice that. Images are shown to odometry at 10 Hz, as in the
+node.
 
 Synthetic streets have exact truth; their depth is exact, or with smooth errors, or the model's. KITTI is read from
 --data (docs/training.md has the layout); sequences with poses, but no true depth, show how far sources are apart.
@@ -83,13 +86,22 @@ class Shot:
 
 @dataclass(frozen=True)
 class Track:
-    """What one source said of the frames of a drive: estimates before each, and the true factors (NaN if unknown)."""
+    """What one source said of the frames of a drive: estimates before each, and the true factors (NaN if unknown).
+
+    truth: medians of ratios. of_medians: ratios of medians.
+    """
 
     drive: str
     source: str
     estimates: Sequence[ScaleEstimate]
     truth: NDArray[np.float64]
+    of_medians: NDArray[np.float64]
     milliseconds: float
+
+    @classmethod
+    def of(cls, drive: str, source: str, estimates: Sequence[ScaleEstimate], shots: Sequence[Shot], ms: float) -> Track:
+        truth = np.array([true_factors(shot) for shot in shots])
+        return cls(drive, source, estimates, truth[:, 0], truth[:, 1], ms)
 
     @property
     def factors(self) -> NDArray[np.float64]:
@@ -188,11 +200,11 @@ def single_frames(pipeline: DepthPipeline, data: Path) -> list[Track]:
     return [
         each_ground("KITTI 2015, stereo and lidar", stereo),
         each_ground("KITTI raw 0001, lidar", seen),
-        Track(
+        Track.of(
             "KITTI raw 0001, lidar",
             f"odometry, {len(pairs)} pairs",
             [ScaleEstimate(factor, "odometry", NETWORK_SIGMA)] * len(seen),
-            np.array([true_factor(s) for s in seen]),
+            seen,
             float("nan"),
         ),
     ]
@@ -219,8 +231,7 @@ def each_ground(name: str, shots: Sequence[Shot]) -> Track:
             else ScaleEstimate(KITTI_HEIGHT / plane.height, "ground", NETWORK_SIGMA)
         )
     milliseconds = 1e3 * (process_time() - started) / len(shots)
-    truth = np.array([true_factor(s) for s in shots])
-    return Track(name, "ground of each frame", estimates, truth, milliseconds)
+    return Track.of(name, "ground of each frame", estimates, shots, milliseconds)
 
 
 def oxts_speeds(drive: Path) -> Mapping[int, NDArray[np.float64]]:
@@ -271,13 +282,14 @@ def distorted(depth: Depth, rng: np.random.Generator) -> Depth:
     return (depth * np.exp(0.1 * noise / noise.std())).astype(np.float32)
 
 
-def true_factor(shot: Shot) -> float:
-    """Median of true depth up to 80 m over the median of depth at the same pixels; NaN without truth."""
+def true_factors(shot: Shot) -> tuple[float, float]:
+    """Of true depth up to 80 m and depth: median of the ratio, and ratio of the medians; NaN without truth."""
     if shot.truth is None:
-        return float("nan")
+        return float("nan"), float("nan")
     inverse = cv2.resize(1 / shot.depth, shot.truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
     valid = (shot.truth <= MAX_DEPTH) & np.isfinite(inverse)
-    return float(np.median(shot.truth[valid]) * np.median(inverse[valid]))
+    truth, inverse = shot.truth[valid], inverse[valid]
+    return float(np.median(truth * inverse)), float(np.median(truth) * np.median(inverse))
 
 
 def follow(drive: str, name: str, shots: Sequence[Shot], height: float) -> Track:
@@ -302,31 +314,39 @@ def follow(drive: str, name: str, shots: Sequence[Shot], height: float) -> Track
             started = process_time()
             odometry.add(shot.image, np.reciprocal(shot.depth), shot.camera, shot.stamp_ns)
             seconds += process_time() - started
-    truth = np.array([true_factor(shot) for shot in shots])
-    return Track(drive, name, estimates, truth, 1e3 * seconds / len(shots))
+    return Track.of(drive, name, estimates, shots, 1e3 * seconds / len(shots))
 
 
 def row(track: Track) -> dict[str, Any]:
     """A line of the table."""
     factors, sigmas, truth = track.factors, track.sigmas, track.truth
-    errors = np.abs(factors / truth - 1)
-    errors, said = errors[np.isfinite(errors)], sigmas[np.isfinite(errors)]
-    known = np.isfinite(factors)
+    errors = off(factors, truth)
+    is_comparable = np.isfinite(errors)
     return {
         "drive": track.drive,
         "source": track.source,
         "frames": len(truth),
-        "known": float(known.mean()),
+        "known": float(np.isfinite(factors).mean()),
         "true_factor": percentiles(truth, 1.0),
         "factor": percentiles(factors, 1.0),
         "error_percent": percentiles(errors, 100.0),
-        "constant_percent": percentiles(np.abs(np.nanmedian(truth) / truth - 1), 100.0)
-        if np.isfinite(truth).any()
-        else None,
+        "constant_percent": percentiles(off(best_constant(truth), truth), 100.0),
+        "of_medians_percent": percentiles(off(factors, track.of_medians), 100.0),
+        "constant_of_medians_percent": percentiles(off(best_constant(track.of_medians), track.of_medians), 100.0),
         "sigma_percent": 100 * float(np.nanmedian(sigmas)) if np.isfinite(sigmas).any() else None,
-        "covered": float(np.mean(errors < 2 * said)) if len(errors) else None,
+        "covered": float(np.mean((errors < 2 * sigmas)[is_comparable])) if is_comparable.any() else None,
         "ms_per_frame": track.milliseconds,
     }
+
+
+def off(factors: NDArray[np.float64] | float, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Relative errors; NaN where either is unknown."""
+    errors: NDArray[np.float64] = np.abs(factors / truth - 1)
+    return errors
+
+
+def best_constant(truth: NDArray[np.float64]) -> float:
+    return float(np.nanmedian(truth)) if np.isfinite(truth).any() else float("nan")
 
 
 def percentiles(values: NDArray[np.float64], times: float) -> tuple[float, ...] | None:

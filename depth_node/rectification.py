@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -49,9 +50,27 @@ class Rectification:
         rectified: NDArray[np.uint8] = cv2.remap(image, maps.coordinates, maps.fractions, cv2.INTER_LINEAR)  # type: ignore[assignment]
         return rectified
 
+    def apply_to_inverse_depth(self, inverse_depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rectified float32 [h, w] of 1/z [H, W] of the source's pixels; bilinear, NaN outside of it.
+
+        Only of a source that is not turned, since z would be another one.
+        """
+        maps = _maps(self)
+        rectified: NDArray[np.float32] = cv2.remap(
+            inverse_depth, maps.coordinates, maps.fractions, cv2.INTER_LINEAR, borderValue=(math.nan,)
+        )  # type: ignore[assignment]
+        if maps.outside is not None:
+            rectified[maps.outside] = np.nan
+        return rectified
+
     def outside(self) -> NDArray[np.bool_] | None:
         """Where the rectified image shows nothing: bool [h, w]; None if it does so nowhere. Cached, read-only."""
         return _maps(self).outside
+
+
+def straightened(camera: PinholeCamera) -> Rectification:
+    """To the same intrinsics without the distortion."""
+    return Rectification(camera, replace(camera, distortion=()))
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,12 @@ def distortion_warning(selected: SelectedCamera, tracked: TrackedIntrinsics) -> 
     """What to do about a lens that visibly distorts, while points are computed as of one that does not; else empty."""
     estimate = tracked.estimate
     is_rectified = isinstance(selected.camera, Rectification) or tracked.is_rectified
-    if is_rectified or not estimate.is_distorted or abs(estimate.distortion) < VISIBLE_DISTORTION:
+    is_known = is_rectified or selected.source == "learned" or selected.pinhole.is_distorted
+    if is_known or not estimate.is_distorted or abs(estimate.distortion) < VISIBLE_DISTORTION:
         return ""
     return (
-        f"the lens distorts (k1 {estimate.distortion:.2f}), and points do not know: call ~/save_intrinsics, and give "
-        "the file to the camera's driver (camera_info_url), so that images are rectified"
+        f"the lens distorts (k1 {estimate.distortion:.2f}), but not the camera in use ({selected.source}): calibrate "
+        "anew, or set intrinsics.source to learned"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from depth_node.camera import PinholeCamera
 from depth_node.intrinsics.estimate import Intrinsics
@@ -45,15 +45,15 @@ class CameraSelector:
     def __init__(self, prior: Intrinsics) -> None:
         self.selected: SelectedCamera | None = None
         self._prior = prior
-        self._target: Intrinsics | None = None
-        self._current: Intrinsics | None = None
+        self._target: PinholeCamera | None = None
+        self._current: PinholeCamera | None = None
         self._stamp_ns = 0
 
     def select(
         self,
         wanted: str,
         calibrated: PinholeCamera | Rectification | None,
-        learned: Intrinsics | None,
+        learned: PinholeCamera | None,
         size: tuple[int, int],
         stamp_ns: int,
         max_change: float,
@@ -63,13 +63,13 @@ class CameraSelector:
         wanted: one of `INTRINSICS_SOURCES`; what is missing is replaced by the next of camera_info (but for `learned`),
             learned (but for `camera_info`), prior.
         calibrated, learned: as far as they are known for images of this size.
-        max_change: per second of the stamps, of the learned intrinsics in use: of log f, and of the principal point
-            as a share of the image. They begin at the camera that was in use before, if there was one.
+        max_change: per second of the stamps, of the learned camera in use: its `difference`. It begins at the camera
+            that was in use before, if there was one.
         """
         if calibrated is not None and wanted in ("auto", "camera_info"):
             source, camera = "camera_info", calibrated
         elif learned is not None and wanted in ("auto", "learned"):
-            source, camera = "learned", self._approached(learned, size, stamp_ns, max_change)
+            source, camera = "learned", self._approached(learned, stamp_ns, max_change)
         else:
             source, camera = "prior", PinholeCamera.from_prior(self._prior, *size)
         if source != "learned":
@@ -83,38 +83,53 @@ class CameraSelector:
         assert self.selected is not None
         return self.selected
 
-    def _approached(
-        self, learned: Intrinsics, size: tuple[int, int], stamp_ns: int, max_change: float
-    ) -> PinholeCamera:
-        """The camera in use, one step nearer to the learned intrinsics."""
+    def _approached(self, learned: PinholeCamera, stamp_ns: int, max_change: float) -> PinholeCamera:
+        """The camera in use, one step nearer to the learned one."""
         before = self.selected
-        if before is None or (before.pinhole.width, before.pinhole.height) != size:
+        if before is None or (before.pinhole.width, before.pinhole.height) != (learned.width, learned.height):
             self._current = self._target = learned
         elif self._current is None:
-            self._current = before.pinhole.normalized()
+            self._current = _with_distortion(before.pinhole, before.pinhole.radial_distortion or 0.0)
         assert self._current is not None
         if self._target is None or difference(self._target, learned) > _WORTH_A_CHANGE:
             self._target = learned
         seconds = min(max(stamp_ns - self._stamp_ns, 0) * 1e-9, _LONGEST_STEP_S)
         self._current = approach(self._current, self._target, max_change * seconds)
-        return PinholeCamera.from_normalized(self._current, *size)
+        return self._current
 
 
-def difference(a: Intrinsics, b: Intrinsics) -> float:
-    """The largest change between two normalised intrinsics: of log f, or of the principal point in image sizes."""
-    return max(abs(math.log(b[0] / a[0])), abs(math.log(b[1] / a[1])), abs(b[2] - a[2]), abs(b[3] - a[3]))
+def difference(a: PinholeCamera, b: PinholeCamera) -> float:
+    """The largest change between two cameras of one size, at most with radial distortion.
+
+    Of log fx or log fy, of the principal point in image sizes, or of k1.
+    """
+    return max(
+        abs(math.log(b.fx / a.fx)),
+        abs(math.log(b.fy / a.fy)),
+        abs(b.cx - a.cx) / a.width,
+        abs(b.cy - a.cy) / a.height,
+        abs((b.radial_distortion or 0.0) - (a.radial_distortion or 0.0)),
+    )
 
 
-def approach(current: Intrinsics, target: Intrinsics, step: float) -> Intrinsics:
+def approach(current: PinholeCamera, target: PinholeCamera, step: float) -> PinholeCamera:
     """`current`, changed towards `target` by a `difference` of at most `step`; the target itself once it is as near."""
     distance = difference(current, target)
     if distance <= step:
         return target
     share = step / distance
-    (fx, fy, cx, cy), (target_fx, target_fy, target_cx, target_cy) = current, target
-    return (
-        fx * (target_fx / fx) ** share,
-        fy * (target_fy / fy) ** share,
-        cx + (target_cx - cx) * share,
-        cy + (target_cy - cy) * share,
+    k1, target_k1 = current.radial_distortion or 0.0, target.radial_distortion or 0.0
+    nearer = replace(
+        current,
+        fx=current.fx * (target.fx / current.fx) ** share,
+        fy=current.fy * (target.fy / current.fy) ** share,
+        cx=current.cx + (target.cx - current.cx) * share,
+        cy=current.cy + (target.cy - current.cy) * share,
     )
+    return _with_distortion(nearer, k1 + (target_k1 - k1) * share)
+
+
+def _with_distortion(camera: PinholeCamera, k1: float) -> PinholeCamera:
+    """With radial distortion alone."""
+    distortion = (k1, 0.0, 0.0, 0.0, 0.0) if k1 else ()
+    return replace(camera, distortion_model="plumb_bob", distortion=distortion)

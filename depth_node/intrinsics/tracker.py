@@ -84,13 +84,13 @@ class IntrinsicsTracker:
         )
         return self.tracked
 
-    def usable(self, width: int, height: int) -> Intrinsics | None:
-        """Intrinsics of images of this size, not rectified; None as long as they are not known."""
+    def usable(self, width: int, height: int) -> PinholeCamera | None:
+        """Camera of images of this size, not rectified; None as long as it is not known."""
         tracked, stored = self.tracked, self.stored
         if tracked is not None and tracked.is_of(width, height, False):
-            return tracked.estimate.intrinsics if tracked.is_usable else None
+            return tracked.camera if tracked.is_usable else None
         if stored is not None and (stored.width, stored.height) == (width, height):
-            return stored.estimate.intrinsics
+            return stored.estimate.camera(width, height)
         return None
 
     def _begin(self, width: int, height: int, is_rectified: bool) -> IntrinsicsEstimator:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
+from depth_node.rectification import straightened
 from depth_node.scale.estimate import ScaleEstimate, unknown_scale
 from depth_node.scale.filter import ScaleFilter
 from depth_node.scale.odometry_buffer import OdometryBuffer, OdometryMotion
@@ -83,14 +84,18 @@ class VisualOdometryScale:
     ) -> ScaleEstimate:
         """Learn from one more image.
 
-        image: uint8 [h, w, 3] RGB, rectified. inverse_depth: float32 [h, w], 1/depth in the unit that the scale is
-        asked for, NaN where invalid. camera: of the image, at any resolution.
+        image: uint8 [h, w, 3] RGB. inverse_depth: float32 [h, w], 1/depth in the unit that the scale is asked for, NaN
+        where invalid. camera: of the image, at any resolution; where it distorts, both are rectified first.
         """
         state = self._obstacle(stamp_ns)
         self._is_idle = bool(state)
         if state:
             self._previous = None
         elif self._is_due(stamp_ns):
+            if camera.is_distorted:
+                rectification = straightened(camera.resized(image.shape[1], image.shape[0]))
+                image, camera = rectification.apply(image), rectification.target
+                inverse_depth = rectification.apply_to_inverse_depth(inverse_depth)
             self._look(make_pyramid(image, inverse_depth, stamp_ns), camera)
         self._match()
         self.estimate = self._estimate(state)

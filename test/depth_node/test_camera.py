@@ -110,6 +110,8 @@ def test_rays_are_the_pinhole_equation(stride: int) -> None:
     [
         ("plumb_bob", (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
         ("plumb_bob", (-0.31, 0.12, 0.001, -0.0005)),
+        ("plumb_bob", (-0.2, 0.0, 0.0, 0.0, 0.0)),  # radial alone: by a table
+        ("plumb_bob", (0.15, 0.0, 0.0, 0.0)),
         ("rational_polynomial", (0.41, -2.6, 0.0004, -0.0003, 1.5, 0.29, -2.4, 1.4)),
         ("equidistant", (-0.012, 0.03, -0.02, 0.004)),
         ("equidistant", (0.0, 0.0, 0.0, 0.0)),
@@ -120,6 +122,21 @@ def test_rays_of_a_distorted_camera_project_back_onto_their_pixels(model: str, d
     rays = camera.rays(stride=7).astype(np.float64).reshape(-1, 2)
     pixels = project(camera, np.concatenate([rays, np.ones((len(rays), 1))], axis=1))
     assert np.abs(pixels - pixel_grid(camera, 7).reshape(-1, 2)).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion", "expected"),
+    [
+        ("plumb_bob", (), 0.0),
+        ("plumb_bob", (-0.2, 0.0, 0.0, 0.0, 0.0), -0.2),
+        ("plumb_bob", (-0.2, 0.0, 0.0, 1e-4, 0.0), None),
+        ("rational_polynomial", (-0.2, 0, 0, 0, 0, 0, 0, 0), None),
+        ("equidistant", (0.0, 0.0, 0.0, 0.0), None),
+    ],
+)
+def test_radial_distortion(model: str, distortion: tuple[float, ...], expected: float | None) -> None:
+    camera = PinholeCamera(640, 480, 500.0, 500.0, 320.0, 240.0, model, distortion)
+    assert camera.radial_distortion == expected
 
 
 def test_zero_coefficients_leave_a_pinhole() -> None:

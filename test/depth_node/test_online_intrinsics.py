@@ -25,6 +25,7 @@ FOCAL_LENGTH = 0.8 * WIDTH
 TRUTH = PinholeCamera(WIDTH, HEIGHT, FOCAL_LENGTH, FOCAL_LENGTH, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
 WRONG = PinholeCamera(WIDTH, HEIGHT, 1.3 * FOCAL_LENGTH, 1.3 * FOCAL_LENGTH, TRUTH.cx, TRUTH.cy)
 DISTORTED = PinholeCamera(WIDTH, HEIGHT, 250.0, 250.0, TRUTH.cx, TRUTH.cy, "plumb_bob", (-0.2, 0.0, 0.0, 0.0, 0.0))
+BENT = replace(TRUTH, distortion=DISTORTED.distortion)
 PRIOR = (0.58, 1.92, 0.5, 0.5)
 
 
@@ -167,18 +168,38 @@ def test_why_the_prior_is_in_use_is_said(
     assert ("(learning: " in setting.intrinsics.warning) == (source == "learned")
 
 
-def test_a_lens_that_distorts_is_a_warning_and_its_camera_info_says_so(tmp_path: Any) -> None:
+@pytest.fixture(scope="module")
+def through_a_lens() -> list[NDArray[np.uint8]]:
     """What the camera's images would be without a lens, bent by OpenCV's model of one."""
     pixels = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float64)
-    bent = replace(TRUTH, distortion=DISTORTED.distortion)
-    x, y = np.moveaxis(distort_rays(TRUTH, undistort_pixels(bent, pixels)), -1, 0).astype(np.float32)
-    images = [
+    x, y = np.moveaxis(distort_rays(TRUTH, undistort_pixels(BENT, pixels)), -1, 0).astype(np.float32)
+    return [
         np.asarray(cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.uint8)
-        for image in turning_camera.images(FOCAL_LENGTH, 40)
+        for image in turning_camera.images(FOCAL_LENGTH, 60)
     ]
-    setting = Setting(tmp_path)
-    setting.show(images)
+
+
+def test_rays_of_the_camera_in_use_are_those_of_a_lens_that_distorts(
+    through_a_lens: list[NDArray[np.uint8]], tmp_path: Any
+) -> None:
+    setting = Setting(tmp_path, intrinsics_max_change=1.0)
+    setting.subscribers = 1
+    setting.show(through_a_lens)
+    selected = setting.intrinsics.camera_of(None, WIDTH, HEIGHT, 10**12)
+    assert selected.source == "learned"
     facts = setting.intrinsics.facts()
-    assert facts["intrinsics_source"] == "learned"
     assert float(facts["intrinsics_distortion_k1"]) == pytest.approx(-0.2, abs=0.03)
+    assert setting.intrinsics.warning == ""
+    found, expected = selected.pinhole.rays(), BENT.rays()
+    off, off_without = (np.abs(rays - expected).max() for rays in (found, TRUTH.rays()))
+    assert off < 0.012
+    assert off_without > 0.025
+
+
+def test_a_camera_info_that_knows_of_no_distortion_is_a_warning(
+    through_a_lens: list[NDArray[np.uint8]], tmp_path: Any
+) -> None:
+    setting = Setting(tmp_path)
+    setting.subscribers = 1
+    setting.show(through_a_lens, TRUTH)
     assert "the lens distorts" in setting.intrinsics.warning

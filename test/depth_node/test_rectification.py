@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from depth_node.camera import PinholeCamera
 from depth_node.errors import CameraError
-from depth_node.rectification import Rectification
+from depth_node.rectification import Rectification, straightened
 
 WIDTH, HEIGHT = 320, 240
 PLUMB_BOB = (-0.3, 0.1, 0.001, -0.002, -0.02)
@@ -115,3 +115,17 @@ def test_impossible_rectifications(target: PinholeCamera, rotation: tuple[float,
     arguments = (SOURCES["plumb_bob"], target) if rotation is None else (SOURCES["plumb_bob"], target, rotation)
     with pytest.raises(CameraError, match=said):
         Rectification(*arguments)
+
+
+def test_inverse_depth_is_rectified_as_its_image_is() -> None:
+    source = PinholeCamera(WIDTH, HEIGHT, 200.0, 200.0, 158.0, 121.0, "plumb_bob", (0.2, 0.0, 0.0, 0.0, 0.0))
+    rectification = straightened(source)
+    assert rectification.target == PinholeCamera(WIDTH, HEIGHT, 200.0, 200.0, 158.0, 121.0)
+    columns, rows = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    found = rectification.apply_to_inverse_depth((0.01 + 0.001 * columns).astype(np.float32))
+    u, v = distort(source, (columns - 158.0) / 200, (rows - 121.0) / 200)
+    inside = (u > 1) & (v > 1) & (u < WIDTH - 2) & (v < HEIGHT - 2)
+    np.testing.assert_allclose(found[inside], 0.01 + 0.001 * u[inside], atol=1e-3 / 16)  # fixed-point maps round
+    beyond = (u < -1) | (v < -1) | (u > WIDTH) | (v > HEIGHT)
+    assert beyond.any()
+    assert np.isnan(found[beyond]).all()

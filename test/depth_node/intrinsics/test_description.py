@@ -13,7 +13,7 @@ from depth_node.rectification import Rectification
 
 PINHOLE = PinholeCamera(640, 480, 500.0, 500.0, 319.5, 239.5)
 BENT = PinholeCamera(640, 480, 500.0, 500.0, 319.5, 239.5, "plumb_bob", (-0.2, 0.0, 0.0, 0.0, 0.0))
-LEARNED = SelectedCamera(PINHOLE, "learned", 1, 0)
+CALIBRATED = SelectedCamera(PINHOLE, "camera_info", 1, 0)
 
 
 def tracked(k: float, sigma: float = 0.003, *, is_rectified: bool = False) -> TrackedIntrinsics:
@@ -22,18 +22,21 @@ def tracked(k: float, sigma: float = 0.003, *, is_rectified: bool = False) -> Tr
 
 
 def test_a_lens_that_distorts_is_said_with_what_to_do() -> None:
-    warning = distortion_warning(LEARNED, tracked(-0.2))
+    warning = distortion_warning(CALIBRATED, tracked(-0.2))
     assert "k1 -0.20" in warning
-    assert "save_intrinsics" in warning
+    assert "camera_info" in warning
+    assert "intrinsics.source to learned" in warning
     assert "lens distortion k1 -0.200" in state_sentence(tracked(-0.2))
 
 
 @pytest.mark.parametrize(
     ("selected", "known"),
     [
-        (LEARNED, tracked(0.01)),  # hardly visible
-        (LEARNED, tracked(-0.2, sigma=0.1)),  # not sure
-        (LEARNED, tracked(-0.2, is_rectified=True)),
+        (CALIBRATED, tracked(0.01)),  # hardly visible
+        (CALIBRATED, tracked(-0.2, sigma=0.1)),  # not sure
+        (CALIBRATED, tracked(-0.2, is_rectified=True)),
+        (SelectedCamera(BENT, "camera_info", 1, 0), tracked(-0.2)),
+        (SelectedCamera(PINHOLE, "learned", 1, 0), tracked(-0.2)),  # and about to be approached
         (SelectedCamera(Rectification(BENT, PINHOLE), "camera_info", 1, 0), tracked(-0.2)),
     ],
 )

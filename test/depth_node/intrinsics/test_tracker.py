@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from turning_camera import HEIGHT, WIDTH
 FOCAL_LENGTH = 0.8 * WIDTH
 PRIOR = (0.58, 1.92, 0.5, 0.5)
 STORED = StoredIntrinsics(WIDTH, HEIGHT, IntrinsicsEstimate((0.81, 1.62, 0.5, 0.5), 0.02, "converged", 1.5, 30))
+STORED_CAMERA = PinholeCamera.from_normalized((0.81, 1.62, 0.5, 0.5), WIDTH, HEIGHT)
 ANY_CAMERA = PinholeCamera(WIDTH, HEIGHT, 100.0, 100.0, 128.0, 64.0)
 
 
@@ -47,19 +49,29 @@ def test_what_is_used_meanwhile_does_not_matter(turning: list[NDArray[np.uint8]]
         tracked = tracker.add(view(image, number, used))
     assert tracked.camera.fx == pytest.approx(FOCAL_LENGTH, rel=0.01)
     assert tracked.camera.fy == pytest.approx(tracked.camera.fx, rel=1e-6)
-    assert tracker.usable(WIDTH, HEIGHT) == tracked.estimate.intrinsics
+    assert tracker.usable(WIDTH, HEIGHT) == tracked.camera
     assert tracker.usable(WIDTH, HEIGHT + 1) is None
     assert (tracked.stamp_ns, tracked.frame_id) == (2_900_000_000, "camera")
 
 
 def test_stored_intrinsics_are_usable_before_the_first_image_and_after() -> None:
     tracker = IntrinsicsTracker(PRIOR, STORED)
-    assert tracker.usable(WIDTH, HEIGHT) == STORED.estimate.intrinsics
+    assert tracker.usable(WIDTH, HEIGHT) == STORED_CAMERA
     assert tracker.usable(WIDTH, 2 * HEIGHT) is None
     tracked = tracker.add(view(np.zeros((HEIGHT, WIDTH), np.uint8), 0))
     assert tracked.is_usable
     assert tracked.estimate.relative_sigma == pytest.approx(0.02, rel=0.05)
-    assert tracker.usable(WIDTH, HEIGHT) == pytest.approx(STORED.estimate.intrinsics)
+    camera = tracker.usable(WIDTH, HEIGHT)
+    assert camera is not None
+    assert camera.normalized() == pytest.approx(STORED.estimate.intrinsics)
+
+
+def test_a_stored_lens_that_distorts_is_used_with_its_distortion() -> None:
+    estimate = replace(STORED.estimate, distortion=-0.2, distortion_sigma=0.01)
+    tracker = IntrinsicsTracker(PRIOR, replace(STORED, estimate=estimate))
+    camera = tracker.usable(WIDTH, HEIGHT)
+    assert camera is not None
+    assert camera.radial_distortion == -0.2
 
 
 def test_images_of_another_size_begin_anew_and_the_stored_ones_come_back(turning: list[NDArray[np.uint8]]) -> None:
@@ -71,7 +83,7 @@ def test_images_of_another_size_begin_anew_and_the_stored_ones_come_back(turning
     assert tracked.camera.fx == pytest.approx(PRIOR[0] * 2 * WIDTH)
     assert tracked.camera.fy == pytest.approx(tracked.camera.fx)
     assert tracker.usable(2 * WIDTH, HEIGHT) is None
-    assert tracker.usable(WIDTH, HEIGHT) == STORED.estimate.intrinsics
+    assert tracker.usable(WIDTH, HEIGHT) == STORED_CAMERA
     assert tracker.add(view(turning[2], 2)).is_usable
 
 
