@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -161,6 +162,25 @@ def test_a_camera_without_calibration_is_learned(
         assert values["intrinsics_source"] == "learned"
         assert values["intrinsics_generation"] == it.status()["generation"]
         assert it.process.log.count("intrinsics learned from the images") == 1
+
+
+def test_points_of_a_lens_that_distorts_lie_on_its_rays(drive: Callable[..., AbstractContextManager[Drive]]) -> None:
+    bent = replace(TRUTH, distortion=(-0.2, 0.0, 0.0, 0.0, 0.0))
+    with drive(cloud_organized=True, cloud_stride=1, max_range=1000.0, remove_sky=False) as it:
+        it.client.subscribe("points", message_type=PointCloud2)
+        it.topics.insert(0, "points")
+        it.send(turning_camera.images_through_a_lens(FOCAL_LENGTH, -0.2, 60))
+        info, cloud = it.last("depth/camera_info"), it.last("points")
+    assert info.d[0] == pytest.approx(-0.2, abs=0.03)
+    assert list(info.d[1:]) == [0.0] * 4
+    x, y, z, _ = np.moveaxis(np.frombuffer(cloud.data, np.float32).reshape(HEIGHT, WIDTH, 4), -1, 0)
+    corner = np.s_[:4, :4]
+    assert np.isfinite(z[corner]).all()
+    off, off_without = (
+        np.abs(np.stack([x / z, y / z], axis=-1) - camera.rays())[corner].max() for camera in (bent, TRUTH)
+    )
+    assert off < 0.02
+    assert off_without > 0.05
 
 
 def test_points_change_slowly_and_the_generation_says_when(

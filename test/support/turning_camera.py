@@ -5,9 +5,13 @@ Pure rotation moves pixels by K R K^-1 whatever their depth, so that a network's
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from depth_node.camera import PinholeCamera, distort_rays, undistort_pixels
 
 WIDTH, HEIGHT = 256, 128
 
@@ -23,6 +27,18 @@ def images(focal_length: float, count: int, *, seed: int = 0, degrees: float = 1
     plane = np.array([[2 * focal_length, 0, 0], [0, 2 * focal_length, 0], [0, 0, 1.0]])
     plane[:2, 2] = np.array(texture.shape[::-1]) / 2
     return [_turned(texture, plane, camera, rotation) for rotation in _rotations(count, np.radians(degrees))]
+
+
+def images_through_a_lens(focal_length: float, k1: float, count: int) -> list[NDArray[np.uint8]]:
+    """The same, bent by a lens whose rays are 1 + k1 (x^2 + y^2) times as long (OpenCV's own inverse of that)."""
+    pinhole = PinholeCamera(WIDTH, HEIGHT, focal_length, focal_length, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
+    bent = replace(pinhole, distortion=(k1, 0.0, 0.0, 0.0, 0.0))
+    pixels = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float64)
+    x, y = np.moveaxis(distort_rays(pinhole, undistort_pixels(bent, pixels)), -1, 0).astype(np.float32)
+    return [
+        np.asarray(cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.uint8)
+        for image in images(focal_length, count)
+    ]
 
 
 def _turned(
