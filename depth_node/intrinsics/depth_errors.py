@@ -12,9 +12,11 @@ STUDENT = 4.0  # degrees of freedom of a point's error of depth: at outlines, ne
 
 SIZES = np.geomspace(1, 0.01, 18)  # what errors may turn out to be, in parts of what a `DepthErrorModel` assumes
 
-# Errors are taken for this many times what they are likeliest to be. Neighbouring points are wrong together, and so are
-# all windows of a stream, which counts each of them as if it knew by itself.
-_CAUTION = 5.0
+# Errors of this size, in parts of what is assumed, are as good as assumed ones: those of a network, wrong together over
+# neighbouring points and over all windows of a stream, each of which counts as if it knew by itself. Smaller ones are
+# taken for several times what they are likeliest to be, the fewer the smaller they are.
+_AS_ASSUMED = 0.13
+_CAUTION = 1.5
 
 # Half waves across and down. A constant factor is no error: the translation takes up the scale.
 _ORDERS = tuple((i, j) for i in range(5) for j in range(3) if (i, j) != (0, 0))
@@ -77,7 +79,7 @@ class DepthEvidence:
 def _cautious(likelihoods: Float64) -> float:
     """A size of errors, of the logarithms [S] of how likely each is."""
     odds = -0.5 * (np.log(SIZES) / _ODDS) ** 2
-    return min(1.0, _CAUTION * float(SIZES[np.argmax(likelihoods + odds)]))
+    return min(1.0, float(SIZES[np.argmax(likelihoods + odds)] / _AS_ASSUMED) ** _CAUTION)
 
 
 def smooth_evidence(information: Float64, vector: Float64) -> Float64:

@@ -237,7 +237,7 @@ class IntrinsicsEstimator:
         """As assumed at first, then as large as windows have shown them."""
         if len(self._filter.evidence) < self.options.min_windows:
             return self.options.depth_errors
-        return self.options.depth_errors.sized(self._filter.depth_evidence())
+        return self.options.depth_errors.sized(self._filter.depth_evidence)
 
     def _hear(self, motion: MotionPrediction) -> None:
         """The motion network's focal length is a second prior: its errors do not average out."""

@@ -83,12 +83,17 @@ class CameraFilter:
 
     def __post_init__(self) -> None:
         self._old = _Sum(np.zeros((CAMERA, CAMERA)), np.zeros(CAMERA), 0.0, 0.0)
-        self._posterior = self._solve()
+        self._learn()
 
     @property
     def posterior(self) -> Posterior:
         """What is known now."""
         return self._posterior
+
+    @property
+    def depth_evidence(self) -> DepthEvidence:
+        """What the windows that are kept say of how large errors of depth are."""
+        return self._depth_evidence
 
     def window_prior(self) -> CameraPrior:
         """For the adjustment of a window: around what is known now, but wide in log f.
@@ -118,18 +123,18 @@ class CameraFilter:
             oldest = self._sum(self.evidence[:1], self._posterior.mean, self._posterior.dispersion)
             self._old = self._old.plus(oldest)
             del self.evidence[0]
-        self._posterior = self._solve()
+        self._learn()
 
     def expect(self, prior: CameraPrior) -> None:
         """Another prior for the same windows."""
         self.prior = prior
-        self._posterior = self._solve()
+        self._learn()
 
     def replace(self, index: int, adjustment: Adjustment, errors: DepthErrorModel) -> None:
         """A window, linearised again, with these errors of depth."""
         log_f = float(self._posterior.mean[0])
         self.evidence[index] = replace(self.evidence[index], adjustment=adjustment, log_f=log_f, errors=errors)
-        self._posterior = self._solve()
+        self._learn()
 
     def outdated(self, errors: DepthErrorModel) -> int | None:
         """The window that was adjusted for a log f or sizes of `errors` farthest from what is known now, if any was."""
@@ -140,12 +145,12 @@ class CameraFilter:
         worst = int(np.argmax(distances))
         return worst if distances[worst] > 1 else None
 
-    def depth_evidence(self) -> DepthEvidence:
-        """What the windows that are kept say of how large errors of depth are."""
-        found = DepthEvidence.none()
+    def _learn(self) -> None:
+        """From all windows."""
+        self._posterior = self._solve()
+        self._depth_evidence = DepthEvidence.none()
         for evidence in self.evidence:
-            found = found.plus(evidence.adjustment.depth)
-        return found
+            self._depth_evidence = self._depth_evidence.plus(evidence.adjustment.depth)
 
     def _solve(self) -> Posterior:
         """Weighted least squares over all windows, reweighted until weights and dispersion agree with the mean."""

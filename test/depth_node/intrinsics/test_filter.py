@@ -186,8 +186,8 @@ def test_what_windows_say_of_depth_is_added_up() -> None:
         found = evidence(camera(), window)
         says = replace(found.adjustment, depth=DepthEvidence(ramp, -2 * ramp))
         state.add(replace(found, adjustment=says))
-    np.testing.assert_allclose(state.depth_evidence().smooth, 3 * ramp)
-    np.testing.assert_allclose(state.depth_evidence().point, -6 * ramp)
+    np.testing.assert_allclose(state.depth_evidence.smooth, 3 * ramp)
+    np.testing.assert_allclose(state.depth_evidence.point, -6 * ramp)
 
 
 def test_a_windows_prior_is_wide_in_the_focal_length_alone() -> None:
