@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 from common import OUTPUT, report
 from intrinsics_runs import NORMAL_95, Run, Sample, estimate
-from intrinsics_synthetic import LENS_RUNS, lens_rows, synthetic_rows
+from intrinsics_synthetic import LENS_RUNS, lens_rows, rolling_rows, synthetic_rows
 
 from depth_node.backends import create_backend
 from depth_node.camera import PinholeCamera, backproject
@@ -184,6 +184,7 @@ def main() -> None:
     if options.runs:
         report("intrinsics_synthetic", synthetic_rows(options.runs), runs=options.runs)
         report("intrinsics_lenses", lens_rows(options.runs), runs=min(options.runs, LENS_RUNS))
+        report("intrinsics_rolling", rolling_rows(options.runs), runs=min(options.runs, LENS_RUNS))
     if not SHARED.is_dir():
         print(f"{SHARED} is not there: no recorded streams")
         return

@@ -61,6 +61,8 @@ class Run:
             "inside_95": "yes" if self.is_inside else "no",
             "k1": last.distortion,
             "k1_sigma": last.distortion_sigma,
+            "readout_ms": 1e3 * last.readout,
+            "readout_ms_sigma": 1e3 * last.readout_sigma,
             "state": last.state,
             "converged_s": self.converged_s,
             "turned_deg": float(np.degrees(last.rotation)),

@@ -1,4 +1,6 @@
-"""Synthetic streams for the estimator of intrinsics: exact truth, several cameras and motions, lenses that distort."""
+"""Synthetic streams for the estimator of intrinsics: exact truth, several cameras and motions, lenses that distort,
+and rolling shutters.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +26,26 @@ LONG_RUNS = 8
 WRONG = "depth off by 14 %"
 LENSES = (0.03, -0.03, -0.1, -0.2)
 LENS_RUNS = 12
+READOUT = 0.025  # seconds, of a rolling shutter; phones and web cameras have 10 to 35 ms
 
 
-def synthetic_stream(motion: str, seed: int) -> tuple[PinholeCamera, list[SyntheticFrame]]:
-    """A short stream of one of `MOTIONS`, `LONG`, or one of pure translation, by one of `SYNTHETIC_CAMERAS`."""
+def synthetic_stream(motion: str, seed: int, readout: float = 0.0) -> tuple[PinholeCamera, list[SyntheticFrame]]:
+    """A short stream of one of `MOTIONS`, `LONG`, or one of pure translation, by one of `SYNTHETIC_CAMERAS`.
+
+    readout: of a rolling shutter, handheld or at a junction, in seconds.
+    """
     fx, width, height = SYNTHETIC_CAMERAS[seed % len(SYNTHETIC_CAMERAS)]
     camera = PinholeCamera(width, height, fx * width, fx * width, width / 2 - 0.5, height / 2 - 0.5)
     if motion == "vehicle at a junction":
-        return camera, list(junction_drive(camera, 80, seed=seed))
+        return camera, list(junction_drive(camera, 80, seed=seed, readout=readout))
     world = street_world(seed)
     if motion == "vehicle in gentle bends, never pitching":
         return camera, list(street_drive(world, camera, 40, speed=8.0, start=10.0))
     if motion == LONG:
         return camera, list(street_drive(world, camera, 200, speed=8.0, start=10.0))
     turning, speed = (1.0, 0.8) if motion == "handheld" else (0.0, 6.0)
-    return camera, list(handheld_walk(world, camera, 26, seed=seed, turning=turning, speed=speed))
+    walk = handheld_walk(world, camera, 26, seed=seed, turning=turning, speed=speed, readout=readout)
+    return camera, list(walk)
 
 
 def synthetic_run(camera: PinholeCamera, frames: Sequence[SyntheticFrame], seed: int, noise: float) -> Run:
@@ -77,7 +84,7 @@ def lens_rows(runs: int) -> list[dict[str, Any]]:
     """The same cameras through lenses that bend straight lines, by k1 of `plumb_bob`; nobody tells the estimator."""
     found: dict[tuple[float, str], list[Run]] = {}
     for seed in range(min(runs, LENS_RUNS)):
-        motion = MOTIONS[0] if seed % 3 != 0 else MOTIONS[1]
+        motion = _handheld_or_junction(seed)
         camera, frames = synthetic_stream(motion, seed)
         for k in LENSES:
             if not np.isfinite(_lens_maps(camera, k)).all():  # no lens of this k is as wide
@@ -85,6 +92,36 @@ def lens_rows(runs: int) -> list[dict[str, Any]]:
             run = synthetic_run(camera, [through_lens(frame, k) for frame in frames], seed, noise=0.1)
             found.setdefault((k, motion), []).append(run)
     return [_lens_row(k, motion, done) for (k, motion), done in sorted(found.items())]
+
+
+def rolling_rows(runs: int) -> list[dict[str, Any]]:
+    """The same cameras with a rolling shutter; nobody tells the estimator."""
+    found: dict[str, list[Run]] = {}
+    for seed in range(min(runs, LENS_RUNS)):
+        motion = _handheld_or_junction(seed)
+        camera, frames = synthetic_stream(motion, seed, READOUT)
+        found.setdefault(motion, []).append(synthetic_run(camera, frames, seed, noise=0.1))
+    return [_rolling_row(motion, done) for motion, done in sorted(found.items())]
+
+
+def _rolling_row(motion: str, runs: Sequence[Run]) -> dict[str, Any]:
+    errors = 100 * np.abs([run.error for run in runs])
+    readouts = 1e3 * np.array([run.estimates[-1].readout for run in runs])
+    return {
+        "streams": f"{motion}, {WRONG}, readout of {1e3 * READOUT:.0f} ms",
+        "runs": len(runs),
+        "error_percent_median": float(np.median(errors)),
+        "worst": float(errors.max()),
+        "inside_95": sum(run.is_inside for run in runs) / len(runs),
+        "readout_ms_median": float(np.median(readouts)),
+        "readout_ms_least": float(readouts.min()),
+        "readout_ms_most": float(readouts.max()),
+        "readout_ms_sigma_median": 1e3 * float(np.median([run.estimates[-1].readout_sigma for run in runs])),
+    }
+
+
+def _handheld_or_junction(seed: int) -> str:
+    return MOTIONS[0] if seed % 3 != 0 else MOTIONS[1]
 
 
 def _lens_row(k: float, motion: str, runs: Sequence[Run]) -> dict[str, Any]:

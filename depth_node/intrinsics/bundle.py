@@ -20,6 +20,7 @@ from depth_node.intrinsics.depth_errors import (
 )
 from depth_node.intrinsics.normal_equations import DepthDeviation, NormalEquations, normal_equations
 from depth_node.intrinsics.projection import CAMERA, POSE, Float64, Observation, PixelCamera, observe, rotation_matrix
+from depth_node.intrinsics.rolling_shutter import Velocities, by_readout
 from depth_node.intrinsics.tracks import Fit, SharedNoise, Tracks, TrackWeights, Whitening
 
 MIN_POINTS = 40
@@ -30,7 +31,7 @@ _HELD_STEPS = 4
 
 @dataclass(frozen=True)
 class CameraPrior:
-    """Normal distribution of changes [5] of (log f, cx / W, cy / H, log fx/fy, k) from the reference intrinsics."""
+    """Normal distribution of changes [6] of (log f, cx / W, cy / H, log fx/fy, k, readout) from the reference."""
 
     mean: Float64
     information: Float64
@@ -55,7 +56,7 @@ class Scene:
 class Adjustment(Scene):
     """A solution, and what the window says.
 
-    information: [5, 5], vector: [5], of the camera with all else marginalised and without its prior: the window's cost
+    information: [6, 6], vector: [6], of the camera with all else marginalised and without its prior: the window's cost
         of x is x^T information x / 2 - vector^T x, near the camera that the equations were linearised at.
     depth: what it says of how large errors of depth are.
     noise, inliers: see `Fit`.
@@ -97,7 +98,7 @@ def adjust(
 
     intrinsics: normalised, the reference of `prior` and of the result. start: of the same window; then outliers count
     nothing (Tukey's weights), while they still have a say without (Cauchy's).
-    at: the camera [5] to linearise at, with the weights that observations have in this window's own solution. Windows
+    at: the camera [6] to linearise at, with the weights that observations have in this window's own solution. Windows
     that are added up must be linearised alike: a window that takes f for shorter takes its turns for larger, claims to
     know f better, and would draw the sum to its side.
     """
@@ -131,6 +132,9 @@ class _Problem:
         seen = tracks.seen[:, :, self.usable]
         self.valid = np.isfinite(seen[:, 0])
         self.seen = np.where(self.valid[:, None], seen, 0.0)
+        self.seconds = tracks.seconds
+        self.late = (self.seen[:, 1] + 0.5) / tracks.height - 0.5
+        self.late_in_reference = (self.pixels[1] + 0.5) / tracks.height - 0.5
         self.predicted = tracks.inverse_depth[self.usable]
         self.width, self.height, self.shared = tracks.width, tracks.height, tracks.shared
         self.intrinsics, self.prior, self.redescending = intrinsics, prior, redescending
@@ -235,9 +239,14 @@ class _Problem:
     def _observe(self, state: Scene) -> tuple[Observation, Float64, NDArray[np.bool_]]:
         """Observations, residuals [M, 2, N] in pixels, and which of them exist [M, N]."""
         camera = PixelCamera.of(self.intrinsics, state.camera, self.width, self.height)
-        observed = observe(self.pixels, state.inverse_depth, camera, state.rotations, state.translations)
+        poses = state.rotations, state.translations
+        observed = observe(self.pixels, state.inverse_depth, camera, *poses)
         exists = self.valid & observed.in_front
-        return observed, np.where(exists[:, None], observed.pixels - self.seen, 0.0), exists
+        velocities = Velocities.of(*poses, self.seconds)
+        shift = by_readout(observed.pose, *poses, velocities, self.late, self.late_in_reference)
+        observed.jacobian[:, CAMERA - 1] = shift
+        residuals = observed.pixels + state.camera[-1] * shift - self.seen
+        return observed, np.where(exists[:, None], residuals, 0.0), exists
 
     def _weights(self, residuals: Float64, exists: NDArray[np.bool_]) -> TrackWeights:
         if np.sum(exists) < MIN_POINTS:

@@ -18,6 +18,8 @@ def state_sentence(tracked: TrackedIntrinsics) -> str:
     known = f"focal length {tracked.camera.fx:.1f} pixels, sigma {estimate.relative_sigma:.1%}"
     if estimate.is_distorted:
         known += f", lens distortion k1 {estimate.distortion:.3f}"
+    if estimate.is_rolling:
+        known += f", rolling shutter of {1e3 * estimate.readout:.1f} ms"
     return f"{estimate.state}: {known} after {estimate.rotation:.2f} rad of rotation"
 
 
@@ -60,6 +62,8 @@ def tracked_values(tracked: TrackedIntrinsics, deviation: float | None) -> dict[
         "focal_length_sigma": f"{estimate.relative_sigma * camera.fx:.2f}",
         "distortion_k1": f"{estimate.distortion:.5f}",
         "distortion_sigma": f"{estimate.distortion_sigma:.5f}",
+        "readout": f"{estimate.readout:.5f}",
+        "readout_sigma": f"{estimate.readout_sigma:.5f}",
         "rotation": f"{estimate.rotation:.4f}",
         "pairs": str(estimate.pairs),
         "size": f"{tracked.width}x{tracked.height}",

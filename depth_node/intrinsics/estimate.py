@@ -11,7 +11,7 @@ from depth_node.camera import PinholeCamera
 IntrinsicsState = Literal["waiting for rotation", "estimating", "converged"]
 Intrinsics = tuple[float, float, float, float]
 
-_CERTAIN = 3.0  # standard deviations, by which a lens has to differ from one without distortion
+_CERTAIN = 3.0  # standard deviations, by which a lens has to differ from one without distortion, a shutter from global
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class IntrinsicsEstimate:
     relative_sigma: standard deviation of log fx or log fy, the larger one; 0.02 is 2 % of the focal length.
     distortion, distortion_sigma: k of a lens that distorts rays radially, by 1 + k (x^2 + y^2), and its standard
         deviation; the same as k1 of ROS's `plumb_bob`, whose other coefficients are zero.
+    readout, readout_sigma: seconds from the exposure of the first row to that of the last, of a rolling shutter, and
+        its standard deviation; negative where rows are read upwards, about zero for a global shutter.
     rotation: radians that the camera turned by between the two images of accepted pairs, in all.
     pairs: how many were accepted. rejected: why others were not, and how many for each reason.
     """
@@ -34,6 +36,13 @@ class IntrinsicsEstimate:
     rejected: Mapping[str, int] = field(default_factory=dict)
     distortion: float = 0.0
     distortion_sigma: float = 0.0
+    readout: float = 0.0
+    readout_sigma: float = 0.0
+
+    @property
+    def is_rolling(self) -> bool:
+        """Whether rows are surely exposed one after the other."""
+        return abs(self.readout) > _CERTAIN * self.readout_sigma
 
     @property
     def is_distorted(self) -> bool:

@@ -18,6 +18,7 @@ from depth_node.intrinsics.projection import CAMERA, changed, rotation_angle
 from depth_node.intrinsics.window import Views, WindowModel, adjust_window, select_points, working_images
 
 _LEAST_DISTORTION_SIGMA = 0.003  # of k as kept over a restart
+_LEAST_READOUT_SIGMA = 0.001  # seconds, likewise
 _SQUARE = 1e-6  # sigma of log fx/fy where pixels are square: as good as none
 _CONTRADICTIONS = 6  # windows in a row, after which the camera is another one (a zoom lens, another device)
 _HYSTERESIS = 1.5  # times the sigma of convergence, at which it is lost again
@@ -31,6 +32,7 @@ class EstimatorOptions:
     square_pixels: the images' fx and fy are alike, as the prior's are; else they are learned separately, and
         aspect_sigma is of log fx/fy.
     distortion_sigma: of the radial distortion k that images have though they count as undistorted, where they have any.
+    readout_sigma: of the readout of sensors with a rolling shutter, seconds.
     model_sigma: of log f, for what all windows have in common; see `CameraFilter`.
     depth_errors: of the network. motion_sigma: of log f as a motion network says.
     max_rate: images per second that are looked at; 0: all. max_gap_s: without images, after which a window ends.
@@ -46,6 +48,7 @@ class EstimatorOptions:
     square_pixels: bool = True
     aspect_sigma: float = 0.15
     distortion_sigma: float = 0.03
+    readout_sigma: float = 0.02
     model_sigma: float = 0.02
     depth_errors: DepthErrorModel = field(default_factory=DepthErrorModel)
     motion_sigma: float = 0.25
@@ -106,6 +109,8 @@ class IntrinsicsEstimator:
             dict(self._rejected),
             posterior.distortion,
             posterior.distortion_sigma,
+            posterior.readout,
+            posterior.readout_sigma,
         )
 
     def add(
@@ -129,13 +134,19 @@ class IntrinsicsEstimator:
 
     def _prior_of(self, known: IntrinsicsEstimate | None) -> CameraPrior:
         options, mean = self.options, np.zeros(CAMERA)
-        log_f_sigma, distortion_sigma = options.prior_sigma, options.distortion_sigma
+        log_f_sigma, distortion_sigma, readout_sigma = (
+            options.prior_sigma,
+            options.distortion_sigma,
+            options.readout_sigma,
+        )
         if known is not None:
             log_f_sigma = known.relative_sigma
             if known.is_distorted:
-                mean[-1], distortion_sigma = known.distortion, max(known.distortion_sigma, _LEAST_DISTORTION_SIGMA)
+                mean[4], distortion_sigma = known.distortion, max(known.distortion_sigma, _LEAST_DISTORTION_SIGMA)
+            if known.is_rolling:
+                mean[5], readout_sigma = known.readout, max(known.readout_sigma, _LEAST_READOUT_SIGMA)
         center, aspect = options.principal_point_sigma, _SQUARE if options.square_pixels else options.aspect_sigma
-        sigmas = np.array([log_f_sigma, center, center * self._shape, aspect, distortion_sigma])
+        sigmas = np.array([log_f_sigma, center, center * self._shape, aspect, distortion_sigma, readout_sigma])
         return CameraPrior(mean, np.diag(sigmas**-2.0))
 
     def _fresh_filter(self) -> CameraFilter:
@@ -173,23 +184,24 @@ class IntrinsicsEstimator:
         views, options = self._views, self.options
         if views.images and views.images[0].shape != grey.shape:
             views = self._views = Views(options.min_step)
-        if views.offer(grey) and len(views.images) > options.views:
-            self._views = Views(options.min_step, grey)
-            self._learn(views.images, inverse_depth, stamp_ns)
+        if views.offer(grey, stamp_ns) and len(views.images) > options.views:
+            self._views = Views(options.min_step)
+            self._views.offer(grey, stamp_ns)
+            self._learn(views, inverse_depth, stamp_ns)
         else:
             self._relinearize()
 
-    def _learn(self, images: list[Grey], inverse_depth: NDArray[np.float32], stamp_ns: int) -> None:
+    def _learn(self, views: Views, inverse_depth: NDArray[np.float32], stamp_ns: int) -> None:
         """Adjust a window, whose last image has this inverse depth, and count what it says."""
         options = self.options
-        points = select_points(images[-1], inverse_depth, options.points)
+        points = select_points(views.images[-1], inverse_depth, options.points)
         if points is None or points.pixels.shape[1] < options.min_points:
             self._rejected["too little texture"] += 1
             return
         prior = self._filter.window_prior()
         known, errors = prior.mean if self._filter.evidence else None, self._depth_errors()
         model = WindowModel(self._reference, prior, errors, options.min_alive)
-        found = adjust_window(images, points, model, known)
+        found = adjust_window(views, points, model, known)
         if found is None:
             self._rejected["lost"] += 1
             return

@@ -15,9 +15,9 @@ _KEPT = 40  # windows that can still be linearised again
 _WINDOW_SIGMA = 0.2  # of log f as a window's prior: much wider than what it may tell, so that windows stay independent
 _DISPERSION, _DISPERSION_WINDOWS = 2.5, 6.0  # what is expected of it, and how many windows that counts for
 _LONGEST_PAUSE_S = 60.0  # what a longer one counts for: parked over night, or the clock is set, a camera stays as it is
-_CENTER, _K = np.array([1, 2]), 4  # of the camera's parameters
+_CENTER, _K, _READOUT = np.array([1, 2]), 4, 5  # of the camera's parameters
 _STUDENT = 3.0  # degrees of freedom of the principal point's prior
-_CERTAIN = 100.0  # a deviation of k, in variances, beyond which a larger one makes no difference
+_CERTAIN = 100.0  # a deviation of k or the readout, in variances, beyond which a larger one makes no difference
 _RELINEARIZE = 0.01  # change of log f after which a window is adjusted again
 _RESIZE = 0.6  # change of the logarithm of a size of errors, likewise
 _HUBER = 2.0  # standard deviations of a window from all others, beyond which it counts less
@@ -41,7 +41,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Normal distribution of changes [5] of (log f, cx / W, cy / H, log fx/fy, k) from the reference intrinsics.
+    """Normal distribution of changes [6] of (log f, cx / W, cy / H, log fx/fy, k, readout) from the reference.
 
     dispersion: mean square of the windows' deviations from the mean, over what each of them claims.
     """
@@ -66,12 +66,22 @@ class Posterior:
         """Standard deviation of k."""
         return float(np.sqrt(self.covariance[_K, _K]))
 
+    @property
+    def readout(self) -> float:
+        """Seconds from the first row to the last."""
+        return float(self.mean[_READOUT])
+
+    @property
+    def readout_sigma(self) -> float:
+        """Standard deviation of the readout."""
+        return float(np.sqrt(self.covariance[_READOUT, _READOUT]))
+
 
 @dataclass
 class CameraFilter:
     """Information of windows, added up under a prior; old windows fade.
 
-    prior: of changes [5]. memory_s: after which a window's weight has fallen to 1/e, of time in which windows came.
+    prior: of changes [6]. memory_s: after which a window's weight has fallen to 1/e, of time in which windows came.
     model_sigma: of log f, once any window has told of it, for what worlds and patches are taken for and are not: rigid,
         flat, and alike from near and far. It does not average out, however many windows there are.
     """
@@ -104,11 +114,17 @@ class CameraFilter:
         return CameraPrior(self._posterior.mean, np.diag([_WINDOW_SIGMA**-2, *sigmas[1:] ** -2.0]))
 
     def deviation(self, adjustment: Adjustment) -> float:
-        """By how many standard deviations a window contradicts what was known before it."""
-        posterior, information = self._posterior, adjustment.information
-        surprise = adjustment.vector - information @ posterior.mean
-        expected = posterior.dispersion * information + information @ posterior.covariance @ information
-        return float(abs(surprise[0]) / np.sqrt(expected[0, 0]))
+        """By how many standard deviations the log f of a window alone is from what was known before it.
+
+        Of all else, the window has the knowledge of before; else a wrong f passes for a readout, say.
+        """
+        posterior = self._posterior
+        information = adjustment.information / posterior.dispersion
+        slope = adjustment.vector / posterior.dispersion - information @ posterior.mean
+        information[1:, 1:] += np.linalg.inv(posterior.covariance[1:, 1:])
+        information[0, 0] += 1e-6  # of what says nothing of f
+        covariance = np.linalg.inv(information)
+        return float(abs(covariance[0] @ slope) / np.sqrt(covariance[0, 0] + posterior.covariance[0, 0]))
 
     def add(self, evidence: Evidence) -> None:
         """Count one more window."""
@@ -163,32 +179,35 @@ class CameraFilter:
             prior = self._prior_at(mean)
             covariance = np.asarray(np.linalg.inv(prior + total.information / dispersion), np.float64)
             mean = covariance @ (prior @ self.prior.mean + total.vector / dispersion)
-        mean, covariance = self._with_or_without_distortion(mean, covariance)
+        for parameter in (_K, _READOUT):
+            mean, covariance = self._with_or_without(parameter, mean, covariance)
         # Of what the windows told, not of the prior: none of it without them.
         told = 1 - covariance[0, 0] * self.prior.information[0, 0]
         covariance[0, 0] += (max(0.0, told) * self.model_sigma) ** 2
         return Posterior(mean, covariance, dispersion)
 
     def _prior_at(self, mean: Float64) -> Float64:
-        """Information [5, 5] of the prior: of a principal point far from the middle, as of a crop, it is weaker."""
+        """Information [6, 6] of the prior: of a principal point far from the middle, as of a crop, it is weaker."""
         deviation = (mean - self.prior.mean)[_CENTER]
         known = np.diag(self.prior.information)[_CENTER]
         prior = self.prior.information.copy()
         prior[_CENTER, _CENTER] *= np.minimum(1.0, (_STUDENT + 1) / (_STUDENT + deviation**2 * known))
         return prior
 
-    def _with_or_without_distortion(self, mean: Float64, covariance: Float64) -> tuple[Float64, Float64]:
-        """Mean over two models, a lens without and one with distortion, and the covariance of the latter.
+    def _with_or_without(self, parameter: int, mean: Float64, covariance: Float64) -> tuple[Float64, Float64]:
+        """Mean over two models, one without and one with k (or a readout), and the covariance of the latter.
 
         Turns show f and k alike, so that a k of little evidence would only make f uncertain: most images that count as
-        undistorted are. The odds are even before there is evidence; after it by Dickey's ratio of densities at k = 0.
+        undistorted are, and many sensors have a global shutter. The odds are even before there is evidence; after it by
+        Dickey's ratio of densities at zero.
         """
-        if self.prior.mean[_K]:  # a lens that is known to distort
+        if self.prior.mean[parameter]:  # a lens that is known to distort, a sensor that is known to roll
             return mean, covariance
-        k, variance, prior_variance = mean[_K], covariance[_K, _K], 1 / self.prior.information[_K, _K]
-        log_odds = 0.5 * (np.log(variance / prior_variance) + min(k * k / variance, _CERTAIN))
+        value, variance = mean[parameter], covariance[parameter, parameter]
+        prior_variance = 1 / self.prior.information[parameter, parameter]
+        log_odds = 0.5 * (np.log(variance / prior_variance) + min(value * value / variance, _CERTAIN))
         share = 1 / (1 + np.exp(-log_odds))
-        change = covariance[:, _K] * (k / variance)
+        change = covariance[:, parameter] * (value / variance)
         return mean - (1 - share) * change, covariance + share * (1 - share) * np.outer(change, change)
 
     def _sum(self, evidence: list[Evidence], mean: Float64, dispersion: float) -> _Sum:

@@ -46,7 +46,7 @@ class NormalEquations:
         return step
 
     def of_camera(self) -> tuple[Float64, Float64]:
-        """Hessian [5, 5] and gradient [5] of the camera alone, all else eliminated."""
+        """Hessian [6, 6] and gradient [6] of the camera alone, all else eliminated."""
         return _reduced(self.hessian, self.gradient, CAMERA)
 
     def of_modes(self, count: int) -> tuple[Float64, Float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 
-CAMERA = 5  # log f, cx, cy, log fx/fy, k
+CAMERA = 6  # log f, cx, cy, log fx/fy, k, readout
 POSE = 6  # omega, tau
 _UNDISTORTING = 4  # steps of a fixed point; exact to 1e-6 for what counts as nearly undistorted
 
@@ -33,7 +33,7 @@ class PixelCamera:
 
     @classmethod
     def of(cls, intrinsics: tuple[float, float, float, float], change: Float64, width: int, height: int) -> PixelCamera:
-        """From (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) and changes [5] of (log f, cx/W, cy/H, log fx/fy, k)."""
+        """From (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) and changes [6]: (log f, cx/W, cy/H, log fx/fy, k, readout)."""
         fx, fy, cx, cy = changed(intrinsics, change[:4])
         return cls(fx * width, fy * height, cx * width - 0.5, cy * height - 0.5, float(change[4]))
 
@@ -49,7 +49,8 @@ def changed(intrinsics: tuple[float, float, float, float], change: Float64) -> t
 class Observation:
     """pixels: [M, 2, N]. in_front: [M, N]. jacobian: [M, 12, 2, N], derivatives of the pixels by
 
-    camera: log f (fx and fy alike), cx, cy (pixels), log fx/fy (with the same f), and k, of all views at once;
+    camera: log f (fx and fy alike), cx, cy (pixels), log fx/fy (with the same f), and k, of all views at once; and the
+        readout, zero here, see `rolling_shutter`;
     pose: (omega, tau) of T <- exp(omega, tau) T, that is P -> exp(omega) P + rho tau;
     inverse_depth.
     """
@@ -60,7 +61,7 @@ class Observation:
 
     @property
     def camera(self) -> Float64:
-        """[M, 5, 2, N]."""
+        """[M, 6, 2, N]."""
         return self.jacobian[:, :CAMERA]
 
     @property
@@ -85,6 +86,16 @@ def rotation_matrix(axis_angle: Float64) -> Float64:
     half = np.sinc(angle / (2 * np.pi))  # sin(angle / 2) / (angle / 2)
     rotation: Float64 = np.eye(3) + np.sinc(angle / np.pi) * skew + 0.5 * half**2 * (skew @ skew)
     return rotation
+
+
+def rotation_vector(rotation: Float64) -> Float64:
+    """log of rotations [..., 3, 3] by less than a half turn: axis times angle [..., 3]."""
+    r = rotation
+    twice_sine = np.stack(
+        [r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], axis=-1
+    )
+    vector: Float64 = twice_sine * (0.5 / np.sinc(rotation_angle(r) / np.pi))[..., None]
+    return vector
 
 
 def rotation_angle(rotation: Float64) -> Float64:
@@ -145,6 +156,7 @@ def observe(
     jacobian[:, 1] = (np.array([[1.0], [0.0]]) - by_ray[:, 0]) / camera.fx
     jacobian[:, 2] = (np.array([[0.0], [1.0]]) - by_ray[:, 1]) / camera.fy
     jacobian[:, 3] = np.array([[0.5], [-0.5]]) * seen - 0.5 * (across - down)
+    jacobian[:, 5] = 0
     jacobian[:, 4] = plane * seen_radius - (by_ray[:, 0] * rays[0] + by_ray[:, 1] * rays[1]) * radius
     jacobian *= focal
     return Observation(focal * seen + center, in_front, jacobian)

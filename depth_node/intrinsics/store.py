@@ -81,6 +81,8 @@ def write_intrinsics(stored: StoredIntrinsics, path: Path, camera_name: str) -> 
         "focal_length_sigma": round(estimate.relative_sigma * camera.fx, 3),  # pixels
         "rotation": round(estimate.rotation, 4),  # rad
         "distortion_sigma": round(estimate.distortion_sigma, 6),  # of the first distortion coefficient
+        "readout": round(estimate.readout, 6),  # s, of a rolling shutter, from the first row to the last
+        "readout_sigma": round(estimate.readout_sigma, 6),  # s
         "pairs": estimate.pairs,
         "state": estimate.state,
     }
@@ -96,7 +98,10 @@ def read_intrinsics(path: Path) -> StoredIntrinsics:
     content = read_mapping(path)
     camera = camera_from_calibration(content, path)
     section = content.get(SECTION)
-    if not isinstance(section, Mapping):
+    if isinstance(section, Mapping):
+        # Files of before these were learned have none of them.
+        section = {"distortion_sigma": 0.0, "readout": 0.0, "readout_sigma": 0.0, **section}
+    else:
         raise CalibrationFileError(
             f"calibration file {path} has no {SECTION}; a calibration of other origin belongs to the camera's driver "
             "(camera_info_url)"
@@ -111,8 +116,9 @@ def read_intrinsics(path: Path) -> StoredIntrinsics:
         rotation=_number(section, "rotation", path, 0.0, math.inf),
         pairs=int(_number(section, "pairs", path, 0, math.inf)),
         distortion=camera.distortion[0] if camera.distortion else 0.0,
-        # Files of before distortion was learned have none.
-        distortion_sigma=_number({"distortion_sigma": 0.0, **section}, "distortion_sigma", path, 0.0, 1.0),
+        distortion_sigma=_number(section, "distortion_sigma", path, 0.0, 1.0),
+        readout=_number(section, "readout", path, -1.0, 1.0),
+        readout_sigma=_number(section, "readout_sigma", path, 0.0, 1.0),
     )
     return StoredIntrinsics(camera.width, camera.height, estimate)
 

@@ -23,6 +23,7 @@ class Tracks:
         covariance of each `seen`; the noise may turn out to be larger, but is not taken to be smaller.
     inverse_depth: [N] as predicted for the reference, in medians of the points.
     shared: of the variance of a point's positions, the part that is the same in all views.
+    seconds: [M], of the views' time before (negative) the reference's.
     """
 
     pixels: Float64
@@ -30,6 +31,7 @@ class Tracks:
     information: Float64
     inverse_depth: Float64
     shared: float
+    seconds: Float64
     width: int
     height: int
 

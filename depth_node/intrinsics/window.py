@@ -31,14 +31,13 @@ _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 12, 0.03)
 class Views:
     """Images, each some way from the one before: pixels moved by `min_step` widths, the median of a grid of them."""
 
-    def __init__(self, min_step: float, first: Grey | None = None) -> None:
+    def __init__(self, min_step: float) -> None:
         self.images: list[Grey] = []
+        self.stamps_ns: list[int] = []
         self._min_step = min_step
         self._thumbnail = np.empty((0, 0), np.uint8)  # half the size of the last one
-        if first is not None:
-            self.offer(first)
 
-    def offer(self, image: Grey) -> bool:
+    def offer(self, image: Grey, stamp_ns: int) -> bool:
         """Whether the image was kept: it is the first, or far enough from the last."""
         height, width = image.shape[0] // 2, image.shape[1] // 2
         thumbnail = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
@@ -50,6 +49,7 @@ class Views:
             if moved.size and np.median(moved) < self._min_step * width:
                 return False
         self.images.append(image)
+        self.stamps_ns.append(stamp_ns)
         self._thumbnail = thumbnail
         return True
 
@@ -102,44 +102,52 @@ class WindowModel:
 
 
 def adjust_window(
-    images: list[Grey], points: Points, model: WindowModel, at: Float64 | None = None
+    views: Views, points: Points, model: WindowModel, at: Float64 | None = None
 ) -> tuple[Tracks, Adjustment] | None:
     """Adjustment of the tracks, patches aligned by its result, adjustment of where those are; None if hopeless.
 
     points: of the last image. at: see `adjust`.
     """
-    *earlier, reference = images
+    *earlier, reference = views.images
     earlier.reverse()
+    seconds = 1e-9 * (np.array(views.stamps_ns[-2::-1]) - views.stamps_ns[-1])
     seen = _follow(reference, earlier, points.pixels, model.min_alive)
     if len(seen) < _MIN_VIEWS:
         return None
-    start = solve(_followed(reference, points, seen), *model.assumptions, iterations=2 * _FEW)
+    seconds = seconds[: len(seen)]
+    start = solve(_followed(reference, points, seen, seconds), *model.assumptions, iterations=2 * _FEW)
     aligner = PatchAligner(reference, earlier[: len(seen)], points.pixels)
     if start is not None:
-        tracks = _aligned(aligner, reference, points, seen, start, model)
+        tracks = _aligned(aligner, reference, points, seen, seconds, start, model)
         start = solve(tracks, *model.assumptions, start, iterations=_FEW)
     if start is None:
         return None
-    tracks = _aligned(aligner, reference, points, seen, start, model)
+    tracks = _aligned(aligner, reference, points, seen, seconds, start, model)
     found = adjust(tracks, *model.assumptions, start, at)
     return None if found is None else (tracks, found)
 
 
-def _followed(reference: Grey, points: Points, seen: Float64) -> Tracks:
+def _followed(reference: Grey, points: Points, seen: Float64, seconds: Float64) -> Tracks:
     """Of points that were followed to [M, 2, N]: near enough for patches to be warped by what these make of them."""
     height, width = reference.shape
     information = np.broadcast_to(np.eye(2)[:, :, None] / _TRACKER_SIGMA**2, (len(seen), 2, 2, seen.shape[-1]))
-    return Tracks(points.pixels, seen, information, points.inverse_depth, 0.0, width, height)
+    return Tracks(points.pixels, seen, information, points.inverse_depth, 0.0, seconds, width, height)
 
 
 def _aligned(
-    aligner: PatchAligner, reference: Grey, points: Points, seen: Float64, scene: Scene, model: WindowModel
+    aligner: PatchAligner,
+    reference: Grey,
+    points: Points,
+    seen: Float64,
+    seconds: Float64,
+    scene: Scene,
+    model: WindowModel,
 ) -> Tracks:
     """Patches aligned from where they are seen [M, 2, N], as warped by a scene."""
     height, width = reference.shape
     aligned = aligner.align(seen, patch_warps(_predicted(reference, points, scene, model), points.gradient))
     return Tracks(
-        points.pixels, aligned.seen, aligned.information, points.inverse_depth, SHARED_VARIANCE, width, height
+        points.pixels, aligned.seen, aligned.information, points.inverse_depth, SHARED_VARIANCE, seconds, width, height
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from depth_node.camera import PinholeCamera
-from depth_node.synthetic.render import render
+from depth_node.synthetic.rolling_shutter import render_rolling
 from depth_node.synthetic.street import T_BASE_CAMERA, SyntheticFrame
 from depth_node.synthetic.world import Float64, World
 
@@ -26,11 +26,12 @@ def handheld_walk(
     rate: float = 10.0,
     start: float = 0.0,
     start_stamp_ns: int = 1_700_000_000_000_000_000,
+    readout: float = 0.0,
 ) -> Iterator[SyntheticFrame]:
     """Frames of a camera carried along the world's street, which turns and sways as slow sines drawn from `seed`.
 
     turning: amplitude of its turns, 1 for 14 degrees to either side; 0 for pure translation.
-    speed in m/s, rate in Hz, start in metres along the street.
+    speed in m/s, rate in Hz, start in metres along the street, readout of a rolling shutter in seconds.
 
     Raises:
         ValueError: the world has no street.
@@ -40,16 +41,21 @@ def handheld_walk(
     rng = np.random.default_rng(seed)
     frequencies, phases = rng.uniform(0.25, 0.6, (2, 3)), rng.uniform(0, 2 * np.pi, (2, 3))
     T_world_start = world.street.pose(start, lateral=-1.7, height=0.0) @ T_BASE_CAMERA
-    for number in range(frames):
-        time = number / rate
+
+    def T_world_camera(time: float) -> Float64:
         turn, sway = np.sin(2 * np.pi * frequencies * time + phases)
         T_start_camera = np.eye(4)
         T_start_camera[:3, :3] = _rotation(turning * _TURNS * turn)
         T_start_camera[:3, 3] = _SWAYS * sway + [0, 0, speed * time]
-        T_world_camera = T_world_start @ T_start_camera
-        rgb, depth = render(world, camera, T_world_camera)
+        pose: Float64 = T_world_start @ T_start_camera
+        return pose
+
+    for number in range(frames):
+        time = number / rate
+        rgb, depth = render_rolling(world, camera, T_world_camera, time, readout)
         still = np.zeros(depth.shape, bool)
-        yield SyntheticFrame(start_stamp_ns + round(number * 1e9 / rate), rgb, depth, camera, T_world_camera, still)
+        stamp_ns = start_stamp_ns + round(number * 1e9 / rate)
+        yield SyntheticFrame(stamp_ns, rgb, depth, camera, T_world_camera(time), still)
 
 
 def _rotation(angles: Float64) -> Float64:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from depth_node.camera import PinholeCamera
-from depth_node.synthetic.render import render
+from depth_node.synthetic.rolling_shutter import render_rolling
 from depth_node.synthetic.street import T_BASE_CAMERA, SyntheticFrame, base_pose, street_world
 from depth_node.synthetic.world import Float64, Primitive, Street, World, yaw_matrix
 
@@ -49,10 +49,12 @@ def junction_drive(
     rate: float = 10.0,
     start: float = 40.0,
     start_stamp_ns: int = 1_700_000_000_000_000_000,
+    readout: float = 0.0,
 ) -> Iterator[SyntheticFrame]:
     """Frames of a camera on a vehicle that brakes in a street, turns by 90 degrees into another one, and drives on.
 
-    Streets, the side it turns to and the shaking are drawn from `seed`. rate in Hz, start in metres along the street.
+    Streets, the side it turns to and the shaking are drawn from `seed`. rate in Hz, start in metres along the street,
+    readout of a rolling shutter in seconds.
     """
     motion = motion or VehicleMotion()
     rng = np.random.default_rng(seed)
@@ -62,12 +64,16 @@ def junction_drive(
     path = _path(first.street, motion, start, side, duration=frames / rate + 6.0)
     world = _joined(first, second, path)
     shaking = _Shaking.drawn(rng, motion)
+
+    def T_world_camera(time: float) -> Float64:
+        pose: Float64 = path.base(time) @ shaking.pose(time, path.acceleration(time)) @ T_BASE_CAMERA
+        return pose
+
     for number in range(frames):
         time = number / rate
-        T_world_camera = path.base(time) @ shaking.pose(time, path.acceleration(time)) @ T_BASE_CAMERA
-        rgb, depth = render(world, camera, T_world_camera)
+        rgb, depth = render_rolling(world, camera, T_world_camera, time, readout)
         still = np.zeros(depth.shape, np.uint8)
-        yield SyntheticFrame(start_stamp_ns + round(time * 1e9), rgb, depth, camera, T_world_camera, still)
+        yield SyntheticFrame(start_stamp_ns + round(time * 1e9), rgb, depth, camera, T_world_camera(time), still)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def summary(calibration: Calibration) -> str:
     return (
         f"{calibration.images} images of {camera.width}x{camera.height}: {focal_length(camera)}, sigma "
         f"{sigma * camera.fx:.1f} ({sigma:.1%}), principal point ({camera.cx:.1f}, {camera.cy:.1f}), "
-        f"{distortion(estimate)}; {estimate.state}, "
+        f"{distortion(estimate)}, {shutter(estimate)}; {estimate.state}, "
         f"after {estimate.rotation:.2f} rad of rotation in {estimate.pairs} pairs of images"
         + (f" (others: {rejected})" if rejected else "")
         + (f"; {calibration.damaged} images are damaged" if calibration.damaged else "")
@@ -120,6 +120,13 @@ def distortion(estimate: IntrinsicsEstimate) -> str:
     """The lens distortion in words; it is in the file only where it is sure."""
     known = f"k1 {estimate.distortion:.3f} with a sigma of {estimate.distortion_sigma:.3f}"
     return f"lens distortion {known}" if estimate.is_distorted else f"no sure lens distortion ({known})"
+
+
+def shutter(estimate: IntrinsicsEstimate) -> str:
+    """Whether rows are exposed one after the other, in words."""
+    if estimate.is_rolling:
+        return f"rolling shutter of {1e3 * estimate.readout:.1f} ms"
+    return f"no sure rolling shutter (within {3e3 * estimate.readout_sigma:.1f} ms)"
 
 
 def focal_length(camera: PinholeCamera) -> str:

@@ -45,11 +45,12 @@ def simulated(
     across = pixels[0] / WIDTH - 0.5
     predicted = true_depth * (1 + smooth * across + rng.normal(0, point, points))
     information = np.broadcast_to(np.eye(2)[:, :, None] / noise**2, (views, 2, 2, points))
-    return Tracks(pixels, seen, information, predicted / np.median(predicted), shared, WIDTH, HEIGHT)
+    seconds = -0.1 * np.arange(1.0, views + 1)
+    return Tracks(pixels, seen, information, predicted / np.median(predicted), shared, seconds, WIDTH, HEIGHT)
 
 
-SIGMAS = np.array([0.3, 0.01, 0.02, 1e-6, 1e-6])
-PRIOR = CameraPrior(np.zeros(5), np.diag(SIGMAS**-2))
+SIGMAS = np.array([0.3, 0.01, 0.02, 1e-6, 1e-6, 1e-6])
+PRIOR = CameraPrior(np.zeros(6), np.diag(SIGMAS**-2))
 
 
 def longer(factor: float) -> tuple[float, float, float, float]:
@@ -78,7 +79,7 @@ def test_windows_claim_what_they_know(shared: float) -> None:
         rough = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel())
         found = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel(), start=rough)
         assert found is not None
-        information = found.information + np.diag([0.0, 1e6, 1e6, 1e12, 1e12])  # the rest is known
+        information = found.information + np.diag([0.0, 1e6, 1e6, 1e12, 1e12, 1e12])  # the rest is known
         squares.append((np.linalg.solve(information, found.vector)[0]) ** 2 / np.linalg.inv(information)[0, 0])
     # The mean of 30 is within 0.56 .. 1.57 in 95 of 100 cases; Gauss-Newton's covariance is not exact.
     assert 0.4 < np.mean(squares) < 1.8
@@ -98,7 +99,7 @@ def test_stretched_pixels_are_found() -> None:
     """fx 8 % longer and fy 8 % shorter than assumed: nothing of it in f, all of it in their ratio."""
     fx, fy, cx, cy = INTRINSICS
     assumed = fx * np.exp(-0.08), fy * np.exp(0.08), cx, cy
-    free = CameraPrior(np.zeros(5), np.diag(np.array([0.3, 0.01, 0.02, 0.15, 1e-6]) ** -2))
+    free = CameraPrior(np.zeros(6), np.diag(np.array([0.3, 0.01, 0.02, 0.15, 1e-6, 1e-6]) ** -2))
     for seed in range(3):
         tracks = simulated(seed)
         rough = adjust(tracks, assumed, free, DepthErrorModel())
@@ -124,7 +125,7 @@ def test_outliers_do_not_matter() -> None:
 
 @pytest.mark.parametrize("k", [-0.1, 0.03])
 def test_a_lens_that_distorts_is_told_from_a_longer_one(k: float) -> None:
-    free = CameraPrior(np.zeros(5), np.diag(np.array([0.3, 0.01, 0.02, 1e-6, 0.1]) ** -2))
+    free = CameraPrior(np.zeros(6), np.diag(np.array([0.3, 0.01, 0.02, 1e-6, 0.1, 1e-6]) ** -2))
     for seed in range(3):
         tracks = simulated(seed, k=k)
         rough = adjust(tracks, longer(1.2), free, DepthErrorModel())
@@ -140,7 +141,7 @@ def test_windows_linearised_at_one_camera_are_not_drawn_to_short_focal_lengths()
     for seed in range(40):
         tracks = simulated(seed, turn=0.004, noise=0.4)
         rough = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel())
-        for windows, camera in ((own, None), (common, np.zeros(5))):
+        for windows, camera in ((own, None), (common, np.zeros(6))):
             found = adjust(tracks, INTRINSICS, PRIOR, DepthErrorModel(), start=rough, at=camera)
             assert found is not None
             windows.append((found.information[0, 0], found.vector[0]))

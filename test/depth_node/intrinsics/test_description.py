@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from depth_node.camera import PinholeCamera
@@ -42,6 +44,15 @@ def test_a_lens_that_distorts_is_said_with_what_to_do() -> None:
 )
 def test_where_points_are_right_nothing_is_said(selected: SelectedCamera, known: TrackedIntrinsics) -> None:
     assert distortion_warning(selected, known) == ""
+
+
+def test_a_rolling_shutter_is_said() -> None:
+    known = tracked(0.0)
+    rolling = replace(known, estimate=replace(known.estimate, readout=0.0251, readout_sigma=0.0005))
+    assert state_sentence(rolling).count("rolling shutter of 25.1 ms") == 1
+    assert "shutter" not in state_sentence(known)
+    values = tracked_values(rolling, None)
+    assert (values["readout"], values["readout_sigma"]) == ("0.02510", "0.00050")
 
 
 def test_the_status_has_the_distortion_and_its_sigma() -> None:

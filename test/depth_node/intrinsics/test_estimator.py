@@ -282,6 +282,24 @@ def test_a_pinhole_camera_has_no_distortion(walk: list[tuple[Image, NDArray[np.f
     assert not estimate.camera(320, 160).is_distorted
 
 
+@pytest.mark.parametrize("readout", [0.03, -0.02])
+def test_a_rolling_shutter_is_learned_and_the_focal_length_with_it(readout: float) -> None:
+    """Every row exposed at its own time, at 10 Hz."""
+    greys = turning_camera.images(FOCAL_LENGTH, 40, readout=10 * readout)
+    estimate = feed(estimator(1.2 * TRUE), [cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys])
+    assert estimate.is_rolling
+    assert estimate.readout == pytest.approx(readout, abs=0.002)
+    assert abs(error(estimate, TRUE)) < 0.01
+    known = IntrinsicsEstimator(estimate, WIDTH, HEIGHT).estimate
+    assert known.readout == pytest.approx(estimate.readout)
+
+
+def test_a_global_shutter_is_none_that_rolls(images: list[Image]) -> None:
+    estimate = feed(estimator(TRUE), images)
+    assert not estimate.is_rolling
+    assert abs(estimate.readout) < 0.001
+
+
 def test_stretched_images_need_pixels_that_are_not_square(images: list[Image]) -> None:
     """Images squeezed to 4/5 of their height: fy is 4/5 of fx in pixels, and the same in heights of the image."""
     height = HEIGHT * 4 // 5

@@ -49,6 +49,26 @@ def test_the_file_is_a_camera_calibration_of_ros(tmp_path: Path) -> None:
     assert content["learned_intrinsics"]["focal_length_sigma"] == pytest.approx(0.0123 * 0.58 * 1242, abs=1e-3)
 
 
+def test_a_rolling_shutter_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    rolling = replace(ESTIMATE, readout=0.0253, readout_sigma=0.0004)
+    write_intrinsics(StoredIntrinsics(1242, 375, rolling), path, "front")
+    known = read_intrinsics(path).estimate
+    assert (known.readout, known.readout_sigma, known.is_rolling) == (0.0253, 0.0004, True)
+
+
+def test_files_of_before_distortion_and_readout_were_learned_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    write_intrinsics(STORED, path, "front")
+    content = yaml.safe_load(path.read_text())
+    for key in ("distortion_sigma", "readout", "readout_sigma"):
+        del content["learned_intrinsics"][key]
+    path.write_text(yaml.safe_dump(content))
+    known = read_intrinsics(path).estimate
+    assert (known.distortion_sigma, known.readout, known.readout_sigma) == (0.0, 0.0, 0.0)
+    assert not known.is_rolling
+
+
 def test_lens_distortion_is_kept_where_it_is_sure(tmp_path: Path) -> None:
     path = tmp_path / "front.yaml"
     bent = replace(ESTIMATE, distortion=-0.12, distortion_sigma=0.004)
