@@ -19,7 +19,7 @@ def drives() -> list[list[SyntheticFrame]]:
     """How the camera moves: its images, which take their time, are left out."""
     blank = np.zeros((16, 32, 3), np.uint8), np.ones((16, 32), np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vehicle, "render", lambda *_: blank)
+        patch.setattr(vehicle, "render_rolling", lambda *_: blank)
         return [list(junction_drive(CAMERA, 80, seed=seed)) for seed in SEEDS]
 
 
