@@ -54,9 +54,10 @@ def by_readout(
     pose: [M, 6, 2, N], derivatives by the poses. late: [M, N], and late_in_reference: [N], of the points' rows, in
     readouts after the image's time.
     """
-    turn = rotations @ velocities.reference[:3]
-    way = rotations @ velocities.reference[3:] - np.cross(turn, translations)
-    in_reference = np.concatenate([turn, way], axis=1)
+    turn, way = (rotations @ part for part in velocities.reference.reshape(2, 3))
+    (a, b, c), (x, y, z) = turn.T, translations.T
+    across = np.stack([b * z - c * y, c * x - a * z, a * y - b * x], axis=1)  # turn x translation
+    in_reference = np.concatenate([turn, way - across], axis=1)
     motion = velocities.views[:, :, None] * late[:, None] - in_reference[:, :, None] * late_in_reference
     derivative: Float64 = np.einsum("mijn,min->mjn", pose, motion)
     return derivative
