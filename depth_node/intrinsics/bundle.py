@@ -19,7 +19,16 @@ from depth_node.intrinsics.depth_errors import (
     smooth_evidence,
 )
 from depth_node.intrinsics.normal_equations import DepthDeviation, NormalEquations, normal_equations
-from depth_node.intrinsics.projection import CAMERA, POSE, Float64, Observation, PixelCamera, observe, rotation_matrix
+from depth_node.intrinsics.projection import (
+    CAMERA,
+    POSE,
+    READOUT,
+    Float64,
+    Observation,
+    PixelCamera,
+    observe,
+    rotation_matrix,
+)
 from depth_node.intrinsics.rolling_shutter import Velocities, by_readout
 from depth_node.intrinsics.tracks import Fit, SharedNoise, Tracks, TrackWeights, Whitening
 
@@ -244,8 +253,8 @@ class _Problem:
         exists = self.valid & observed.in_front
         velocities = Velocities.of(*poses, self.seconds)
         shift = by_readout(observed.pose, *poses, velocities, self.late, self.late_in_reference)
-        observed.jacobian[:, CAMERA - 1] = shift
-        residuals = observed.pixels + state.camera[-1] * shift - self.seen
+        observed.jacobian[:, READOUT] = shift
+        residuals = observed.pixels + state.camera[READOUT] * shift - self.seen
         return observed, np.where(exists[:, None], residuals, 0.0), exists
 
     def _weights(self, residuals: Float64, exists: NDArray[np.bool_]) -> TrackWeights:

@@ -14,7 +14,7 @@ from depth_node.intrinsics.depth_errors import DepthErrorModel
 from depth_node.intrinsics.estimate import Intrinsics, IntrinsicsEstimate, IntrinsicsState
 from depth_node.intrinsics.filter import CameraFilter, Evidence
 from depth_node.intrinsics.patches import Grey
-from depth_node.intrinsics.projection import CAMERA, changed, rotation_angle
+from depth_node.intrinsics.projection import CAMERA, DISTORTION, READOUT, changed, rotation_angle
 from depth_node.intrinsics.window import Views, WindowModel, adjust_window, select_points, working_images
 
 _LEAST_DISTORTION_SIGMA = 0.003  # of k as kept over a restart
@@ -133,18 +133,15 @@ class IntrinsicsEstimator:
         return self.estimate
 
     def _prior_of(self, known: IntrinsicsEstimate | None) -> CameraPrior:
-        options, mean = self.options, np.zeros(CAMERA)
-        log_f_sigma, distortion_sigma, readout_sigma = (
-            options.prior_sigma,
-            options.distortion_sigma,
-            options.readout_sigma,
-        )
+        options, mean, log_f_sigma = self.options, np.zeros(CAMERA), self.options.prior_sigma
+        distortion_sigma, readout_sigma = options.distortion_sigma, options.readout_sigma
         if known is not None:
             log_f_sigma = known.relative_sigma
             if known.is_distorted:
-                mean[4], distortion_sigma = known.distortion, max(known.distortion_sigma, _LEAST_DISTORTION_SIGMA)
+                mean[DISTORTION] = known.distortion
+                distortion_sigma = max(known.distortion_sigma, _LEAST_DISTORTION_SIGMA)
             if known.is_rolling:
-                mean[5], readout_sigma = known.readout, max(known.readout_sigma, _LEAST_READOUT_SIGMA)
+                mean[READOUT], readout_sigma = known.readout, max(known.readout_sigma, _LEAST_READOUT_SIGMA)
         center, aspect = options.principal_point_sigma, _SQUARE if options.square_pixels else options.aspect_sigma
         sigmas = np.array([log_f_sigma, center, center * self._shape, aspect, distortion_sigma, readout_sigma])
         return CameraPrior(mean, np.diag(sigmas**-2.0))

@@ -8,14 +8,14 @@ import numpy as np
 
 from depth_node.intrinsics.bundle import Adjustment, CameraPrior
 from depth_node.intrinsics.depth_errors import DepthErrorModel, DepthEvidence
-from depth_node.intrinsics.projection import CAMERA, Float64
+from depth_node.intrinsics.projection import CAMERA, DISTORTION, READOUT, Float64
 from depth_node.intrinsics.tracks import Tracks
 
 _KEPT = 40  # windows that can still be linearised again
 _WINDOW_SIGMA = 0.2  # of log f as a window's prior: much wider than what it may tell, so that windows stay independent
 _DISPERSION, _DISPERSION_WINDOWS = 2.5, 6.0  # what is expected of it, and how many windows that counts for
 _LONGEST_PAUSE_S = 60.0  # what a longer one counts for: parked over night, or the clock is set, a camera stays as it is
-_CENTER, _K, _READOUT = np.array([1, 2]), 4, 5  # of the camera's parameters
+_CENTER = np.array([1, 2])  # of the camera's parameters
 _STUDENT = 3.0  # degrees of freedom of the principal point's prior
 _CERTAIN = 100.0  # a deviation of k or the readout, in variances, beyond which a larger one makes no difference
 _RELINEARIZE = 0.01  # change of log f after which a window is adjusted again
@@ -59,22 +59,22 @@ class Posterior:
     @property
     def distortion(self) -> float:
         """k."""
-        return float(self.mean[_K])
+        return float(self.mean[DISTORTION])
 
     @property
     def distortion_sigma(self) -> float:
         """Standard deviation of k."""
-        return float(np.sqrt(self.covariance[_K, _K]))
+        return float(np.sqrt(self.covariance[DISTORTION, DISTORTION]))
 
     @property
     def readout(self) -> float:
         """Seconds from the first row to the last."""
-        return float(self.mean[_READOUT])
+        return float(self.mean[READOUT])
 
     @property
     def readout_sigma(self) -> float:
         """Standard deviation of the readout."""
-        return float(np.sqrt(self.covariance[_READOUT, _READOUT]))
+        return float(np.sqrt(self.covariance[READOUT, READOUT]))
 
 
 @dataclass
@@ -179,7 +179,7 @@ class CameraFilter:
             prior = self._prior_at(mean)
             covariance = np.asarray(np.linalg.inv(prior + total.information / dispersion), np.float64)
             mean = covariance @ (prior @ self.prior.mean + total.vector / dispersion)
-        for parameter in (_K, _READOUT):
+        for parameter in (DISTORTION, READOUT):
             mean, covariance = self._with_or_without(parameter, mean, covariance)
         # Of what the windows told, not of the prior: none of it without them.
         told = 1 - covariance[0, 0] * self.prior.information[0, 0]

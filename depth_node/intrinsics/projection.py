@@ -17,6 +17,7 @@ Float64 = NDArray[np.float64]
 
 
 CAMERA = 6  # log f, cx, cy, log fx/fy, k, readout
+DISTORTION, READOUT = 4, 5  # of these
 POSE = 6  # omega, tau
 _UNDISTORTING = 4  # steps of a fixed point; exact to 1e-6 for what counts as nearly undistorted
 
@@ -35,7 +36,7 @@ class PixelCamera:
     def of(cls, intrinsics: tuple[float, float, float, float], change: Float64, width: int, height: int) -> PixelCamera:
         """From (fx/W, fy/H, (cx + 0.5)/W, (cy + 0.5)/H) and changes [6]: (log f, cx/W, cy/H, log fx/fy, k, readout)."""
         fx, fy, cx, cy = changed(intrinsics, change[:4])
-        return cls(fx * width, fy * height, cx * width - 0.5, cy * height - 0.5, float(change[4]))
+        return cls(fx * width, fy * height, cx * width - 0.5, cy * height - 0.5, float(change[DISTORTION]))
 
 
 def changed(intrinsics: tuple[float, float, float, float], change: Float64) -> tuple[float, float, float, float]:
@@ -156,8 +157,8 @@ def observe(
     jacobian[:, 1] = (np.array([[1.0], [0.0]]) - by_ray[:, 0]) / camera.fx
     jacobian[:, 2] = (np.array([[0.0], [1.0]]) - by_ray[:, 1]) / camera.fy
     jacobian[:, 3] = np.array([[0.5], [-0.5]]) * seen - 0.5 * (across - down)
-    jacobian[:, 5] = 0
-    jacobian[:, 4] = plane * seen_radius - (by_ray[:, 0] * rays[0] + by_ray[:, 1] * rays[1]) * radius
+    jacobian[:, READOUT] = 0
+    jacobian[:, DISTORTION] = plane * seen_radius - (by_ray[:, 0] * rays[0] + by_ray[:, 1] * rays[1]) * radius
     jacobian *= focal
     return Observation(focal * seen + center, in_front, jacobian)
 
