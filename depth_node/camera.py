@@ -171,8 +171,8 @@ def _straighten(planes: NDArray[np.float32], k1: float) -> None:
         radii = radii[radii <= 1 / math.sqrt(-3 * k1)]
     factors = 1 + k1 * radii**2
     stretch = np.interp(squares, (radii * factors) ** 2, 1 / factors, right=np.nan)
-    planes *= np.where(np.isnan(stretch), np.nan, 1.0)
     planes[:2] *= stretch
+    planes[2, np.isnan(stretch)] = np.nan
 
 
 def backproject(depth: NDArray[np.float32], camera: PinholeCamera, stride: int = 1) -> NDArray[np.float32]:
