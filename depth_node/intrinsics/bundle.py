@@ -1,7 +1,8 @@
 """Bundle adjustment of a window: a reference view with predicted depth, and where its points are seen in others.
 
-Unknown are the camera (log f, cx, cy, log fx/fy and the lens distortion k), the motion to every other view, the inverse
-depth of every point, and smooth errors of the predicted inverse depth. docs/intrinsics.md has the equations.
+Unknown are the camera (log f, cx, cy, log fx/fy, the lens distortion k and the shutter's readout), the motion to every
+other view, the inverse depth of every point, and smooth errors of the predicted inverse depth. docs/intrinsics.md has
+the equations.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class CameraPrior:
 class Scene:
     """A solution: the camera that saw a window, how it moved, and what it saw.
 
-    camera: [5] changes as in `CameraPrior`. rotations: [M, 3, 3], translations: [M, 3] of T_view_reference, in the unit
+    camera: [6] changes as in `CameraPrior`. rotations: [M, 3, 3], translations: [M, 3] of T_view_reference, in the unit
     of depth. modes: [K], amplitudes, see `DepthErrorModel.modes`. inverse_depth: [N], NaN where unused.
     """
 

@@ -239,8 +239,8 @@ class IntrinsicsEstimator:
             return
         evidence, prior = self._filter.evidence[index], self._filter.window_prior()
         again = adjust(evidence.tracks, self._reference, prior, errors, evidence.adjustment, at=prior.mean)
-        if again is not None:
-            self._filter.replace(index, again, errors)
+        # One that cannot be adjusted again stays as it was, rather than being tried with every image.
+        self._filter.replace(index, again or evidence.adjustment, errors)
 
     def _depth_errors(self) -> DepthErrorModel:
         """As assumed at first, then as large as windows have shown them."""

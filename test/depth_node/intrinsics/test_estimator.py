@@ -168,6 +168,20 @@ def test_a_camera_that_contradicts_what_is_known_is_learned_anew(
     assert abs(error(estimate, 0.8)) < 0.02
 
 
+def test_a_window_that_cannot_be_adjusted_again_is_not_tried_with_every_image(
+    images: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("depth_node.intrinsics.estimator.adjust", lambda *_, **__: calls.append(1))
+    learner = estimator(1.25 * TRUE)
+    feed(learner, images)
+    still = [images[-1]] * 30
+    feed(learner, still, first_ns=len(images) * STEP_NS)
+    before = len(calls)
+    feed(learner, still, first_ns=(len(images) + 30) * STEP_NS)
+    assert len(calls) == before > 0
+
+
 def test_repeated_and_older_stamps_are_refused(images: list[Image]) -> None:
     learner = estimator(TRUE)
     feed(learner, images[:10])
