@@ -105,18 +105,24 @@ def rolling_rows(runs: int) -> list[dict[str, Any]]:
 
 
 def _rolling_row(motion: str, runs: Sequence[Run]) -> dict[str, Any]:
-    errors = 100 * np.abs([run.error for run in runs])
     readouts = 1e3 * np.array([run.estimates[-1].readout for run in runs])
     return {
         "streams": f"{motion}, {WRONG}, readout of {1e3 * READOUT:.0f} ms",
-        "runs": len(runs),
-        "error_percent_median": float(np.median(errors)),
-        "worst": float(errors.max()),
-        "inside_95": sum(run.is_inside for run in runs) / len(runs),
+        **_errors(runs),
         "readout_ms_median": float(np.median(readouts)),
         "readout_ms_least": float(readouts.min()),
         "readout_ms_most": float(readouts.max()),
         "readout_ms_sigma_median": 1e3 * float(np.median([run.estimates[-1].readout_sigma for run in runs])),
+    }
+
+
+def _errors(runs: Sequence[Run]) -> dict[str, Any]:
+    errors = 100 * np.abs([run.error for run in runs])
+    return {
+        "runs": len(runs),
+        "error_percent_median": float(np.median(errors)),
+        "worst": float(errors.max()),
+        "inside_95": sum(run.is_inside for run in runs) / len(runs),
     }
 
 
@@ -125,15 +131,11 @@ def _handheld_or_junction(seed: int) -> str:
 
 
 def _lens_row(k: float, motion: str, runs: Sequence[Run]) -> dict[str, Any]:
-    errors = 100 * np.abs([run.error for run in runs])
     deviations = np.abs([run.estimates[-1].distortion - k for run in runs])
     return {
         "k1": k,
         "streams": f"{motion}, {WRONG}",
-        "runs": len(runs),
-        "error_percent_median": float(np.median(errors)),
-        "worst": float(errors.max()),
-        "inside_95": sum(run.is_inside for run in runs) / len(runs),
+        **_errors(runs),
         "k1_error_median": float(np.median(deviations)),
         "k1_error_worst": float(deviations.max()),
         "k1_sigma_median": float(np.median([run.estimates[-1].distortion_sigma for run in runs])),

@@ -91,22 +91,21 @@ def rotation_matrix(axis_angle: Float64) -> Float64:
 
 def rotation_vector(rotation: Float64) -> Float64:
     """log of rotations [..., 3, 3] by less than a half turn: axis times angle [..., 3]."""
-    r = rotation
-    twice_sine = np.stack(
-        [r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], axis=-1
-    )
-    vector: Float64 = twice_sine * (0.5 / np.sinc(rotation_angle(r) / np.pi))[..., None]
+    vector: Float64 = _twice_sine(rotation) * (0.5 / np.sinc(rotation_angle(rotation) / np.pi))[..., None]
     return vector
 
 
 def rotation_angle(rotation: Float64) -> Float64:
     """Radians that rotations [..., 3, 3] turn by; exact for small ones, where the trace is not."""
-    r = rotation
-    twice_sine = np.sqrt(
-        (r[..., 2, 1] - r[..., 1, 2]) ** 2 + (r[..., 0, 2] - r[..., 2, 0]) ** 2 + (r[..., 1, 0] - r[..., 0, 1]) ** 2
-    )
-    angle: Float64 = np.arctan2(twice_sine, np.trace(r, axis1=-2, axis2=-1) - 1)
+    twice_sine = np.sqrt(np.sum(_twice_sine(rotation) ** 2, axis=-1))
+    angle: Float64 = np.arctan2(twice_sine, np.trace(rotation, axis1=-2, axis2=-1) - 1)
     return angle
+
+
+def _twice_sine(rotation: Float64) -> Float64:
+    """Axis times twice the sine of the angle [..., 3]."""
+    r = rotation
+    return np.stack([r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], axis=-1)
 
 
 def observe(

@@ -110,53 +110,54 @@ def adjust_window(
     """
     *earlier, reference = views.images
     earlier.reverse()
-    seconds = 1e-9 * (np.array(views.stamps_ns[-2::-1]) - views.stamps_ns[-1])
     seen = _follow(reference, earlier, points.pixels, model.min_alive)
     if len(seen) < _MIN_VIEWS:
         return None
-    seconds = seconds[: len(seen)]
-    start = solve(_followed(reference, points, seen, seconds), *model.assumptions, iterations=2 * _FEW)
-    aligner = PatchAligner(reference, earlier[: len(seen)], points.pixels)
+    earlier = earlier[: len(seen)]
+    seconds = 1e-9 * (np.array(views.stamps_ns[-2::-1][: len(seen)]) - views.stamps_ns[-1])
+    window = _Window(PatchAligner(reference, earlier, points.pixels), points, seen, seconds, *reference.shape[::-1])
+    start = solve(window.followed(), *model.assumptions, iterations=2 * _FEW)
     if start is not None:
-        tracks = _aligned(aligner, reference, points, seen, seconds, start, model)
-        start = solve(tracks, *model.assumptions, start, iterations=_FEW)
+        start = solve(window.aligned(start, model), *model.assumptions, start, iterations=_FEW)
     if start is None:
         return None
-    tracks = _aligned(aligner, reference, points, seen, seconds, start, model)
+    tracks = window.aligned(start, model)
     found = adjust(tracks, *model.assumptions, start, at)
     return None if found is None else (tracks, found)
 
 
-def _followed(reference: Grey, points: Points, seen: Float64, seconds: Float64) -> Tracks:
-    """Of points that were followed to [M, 2, N]: near enough for patches to be warped by what these make of them."""
-    height, width = reference.shape
-    information = np.broadcast_to(np.eye(2)[:, :, None] / _TRACKER_SIGMA**2, (len(seen), 2, 2, seen.shape[-1]))
-    return Tracks(points.pixels, seen, information, points.inverse_depth, 0.0, seconds, width, height)
+@dataclass(frozen=True)
+class _Window:
+    """Points of a reference of width x height pixels, followed to seen [M, 2, N] in views at seconds [M]."""
 
+    aligner: PatchAligner
+    points: Points
+    seen: Float64
+    seconds: Float64
+    width: int
+    height: int
 
-def _aligned(
-    aligner: PatchAligner,
-    reference: Grey,
-    points: Points,
-    seen: Float64,
-    seconds: Float64,
-    scene: Scene,
-    model: WindowModel,
-) -> Tracks:
-    """Patches aligned from where they are seen [M, 2, N], as warped by a scene."""
-    height, width = reference.shape
-    aligned = aligner.align(seen, patch_warps(_predicted(reference, points, scene, model), points.gradient))
-    return Tracks(
-        points.pixels, aligned.seen, aligned.information, points.inverse_depth, SHARED_VARIANCE, seconds, width, height
-    )
+    def followed(self) -> Tracks:
+        """As followed: near enough for patches to be warped by what these make of them."""
+        shape = len(self.seen), 2, 2, self.seen.shape[-1]
+        return self._tracks(self.seen, np.broadcast_to(np.eye(2)[:, :, None] / _TRACKER_SIGMA**2, shape), 0.0)
 
+    def aligned(self, scene: Scene, model: WindowModel) -> Tracks:
+        """Patches aligned from there, as warped by a scene."""
+        aligned = self.aligner.align(self.seen, patch_warps(self._predicted(scene, model), self.points.gradient))
+        return self._tracks(aligned.seen, aligned.information, SHARED_VARIANCE)
 
-def _predicted(reference: Grey, points: Points, scene: Scene, model: WindowModel) -> Observation:
-    """Where a scene has the points."""
-    height, width = reference.shape
-    camera = PixelCamera.of(model.intrinsics, scene.camera, width, height)
-    inverse_depth = np.where(np.isfinite(scene.inverse_depth), scene.inverse_depth, points.inverse_depth)
-    return observe(points.pixels, inverse_depth, camera, scene.rotations, scene.translations)
+    def _tracks(self, seen: Float64, information: Float64, shared: float) -> Tracks:
+        points = self.points
+        return Tracks(
+            points.pixels, seen, information, points.inverse_depth, shared, self.seconds, self.width, self.height
+        )
+
+    def _predicted(self, scene: Scene, model: WindowModel) -> Observation:
+        """Where a scene has the points."""
+        camera = PixelCamera.of(model.intrinsics, scene.camera, self.width, self.height)
+        inverse_depth = np.where(np.isfinite(scene.inverse_depth), scene.inverse_depth, self.points.inverse_depth)
+        return observe(self.points.pixels, inverse_depth, camera, scene.rotations, scene.translations)
 
 
 def working_images(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32]) -> tuple[Grey, NDArray[np.float32]]:
