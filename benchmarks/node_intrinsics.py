@@ -1,6 +1,7 @@
 """What learning the intrinsics costs the depth node: CPU, and the latency of depth, with and without it, in turns.
 
-One node, images of a camera that turns at a fixed rate, depth and cloud subscribed. `intrinsics.source` goes to and fro
+One node, images of a camera that turns at a fixed rate before a wall, or those of a drive (--images), over and over;
+depth and cloud subscribed. `intrinsics.source` goes to and fro
 between `prior` (nothing is learned) and `learned` within the same process. `cpu_ms` is the node's CPU time per image
 that results came of (on a busy machine not all do), `more` in percent of what it is without; `end_to_end` (p50 / p95,
 ms) is from before an image is sent until all of it is here. `--listen` subscribes to the status, so that the node never
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from itertools import chain, cycle
+from collections.abc import Iterable, Iterator
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -50,28 +52,43 @@ DEGREES_PER_IMAGE = 0.7
 IMAGES = 40
 
 
-class TurningCamera(Camera):
-    """Turns to and fro in front of a textured wall far away; rotation alone moves pixels by K R K^-1."""
+Image = NDArray[np.uint8]
 
-    def __init__(self, node: Node, size: tuple[int, int]) -> None:
+
+class MovingCamera(Camera):
+    """Shows images uint8 [H, W, 3], over and over."""
+
+    def __init__(self, node: Node, size: tuple[int, int], images: Iterable[Image]) -> None:
         super().__init__(node, size, ReliabilityPolicy.BEST_EFFORT)
-        width, height = size
-        wall, header = textured_image(3 * width, 3 * height), Header(frame_id="camera")
-        camera = PinholeCamera.from_normalized(INTRINSICS, width, height).matrix()
-        plane = camera.copy()
-        plane[:2, 2] += (width, height)
-        messages = []
-        for yaw in np.radians(DEGREES_PER_IMAGE) * (np.arange(IMAGES) - IMAGES / 2):
-            rotation = cv2.Rodrigues(np.array([0.1 * yaw, yaw, 0.0]))[0]
-            to_wall = plane @ rotation @ np.linalg.inv(camera)
-            seen = cv2.warpPerspective(wall, to_wall, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-            messages.append(bytearray(serialize_message(color_image_message(np.asarray(seen, np.uint8), header))))
-        self._messages: Iterator[bytearray] = cycle(chain(messages, messages[::-1]))
+        header = Header(frame_id="camera")
+        self._messages = cycle([bytearray(serialize_message(color_image_message(image, header))) for image in images])
 
     def publish(self) -> None:
         """The next image, and its camera_info before it."""
         self._image = next(self._messages)
         super().publish()
+
+
+def turning(size: tuple[int, int]) -> list[Image]:
+    """To and fro in front of a textured wall far away; rotation alone moves pixels by K R K^-1."""
+    width, height = size
+    wall = textured_image(3 * width, 3 * height)
+    camera = PinholeCamera.from_normalized(INTRINSICS, width, height).matrix()
+    plane = camera.copy()
+    plane[:2, 2] += (width, height)
+    images = []
+    for yaw in np.radians(DEGREES_PER_IMAGE) * (np.arange(IMAGES) - IMAGES / 2):
+        rotation = cv2.Rodrigues(np.array([0.1 * yaw, yaw, 0.0]))[0]
+        to_wall = plane @ rotation @ np.linalg.inv(camera)
+        seen = cv2.warpPerspective(wall, to_wall, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        images.append(np.asarray(seen, np.uint8))
+    return [*images, *images[::-1]]
+
+
+def driving(folder: Path) -> Iterator[Image]:
+    """The images of a folder in the order of their names."""
+    for file in sorted(file for file in folder.iterdir() if file.suffix in (".png", ".jpg")):
+        yield np.ascontiguousarray(np.asarray(cv2.imread(str(file)), np.uint8)[..., ::-1])
 
 
 def main() -> int:
@@ -80,6 +97,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="images per second")
     parser.add_argument("--seconds", type=float, default=15.0, help="per turn")
     parser.add_argument("--turns", type=int, default=3, help="of each kind")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="of a drive, of --size (default: a wall)")
     parser.add_argument("--listen", action="store_true", help="subscribe to intrinsics/status")
     parser.add_argument("--intrinsics-rate", type=float, metavar="HZ", help="the parameter (default: the node's)")
     arguments = parser.parse_args()
@@ -91,7 +109,8 @@ def main() -> int:
     with isolated_peer() as peer, running_node(parameters) as process:
         arrivals = Arrivals(TOPICS)
         peer.subscribe(arrivals, ReliabilityPolicy.RELIABLE)
-        camera = TurningCamera(peer.node, tuple(arguments.size))
+        size = tuple(arguments.size)
+        camera = MovingCamera(peer.node, size, driving(arguments.images) if arguments.images else turning(size))
         peer.wait_until_active(camera, TOPICS)
         if arguments.listen:
             peer.node.create_subscription(DiagnosticArray, "intrinsics/status", lambda _: None, 5)
